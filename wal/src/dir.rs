@@ -1,0 +1,51 @@
+//! Finds the files of a store: their names, their order, and who owns the directory.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// The lock that keeps a second process out for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    _file: File,
+}
+
+impl DirLock {
+    /// # Errors
+    /// [`Error::Locked`] if another process has it; what the system said otherwise.
+    pub(crate) fn take(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("LOCK");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked { path }),
+            Err(TryLockError::Error(e)) => Err(Error::io("lock", path)(e)),
+        }
+    }
+}
+
+/// The files `<digits>.<extension>` of a directory, by their number.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn numbered(dir: &Path, extension: &str) -> Result<Vec<(u64, PathBuf)>, Error> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let path = entry.map_err(Error::io("list", dir))?.path();
+        let id = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .and_then(|stem| stem.parse().ok());
+        if let (Some(id), Some(true)) = (id, path.extension().map(|e| e == extension)) {
+            found.push((id, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}

@@ -1,0 +1,154 @@
+//! The seam to the disk: the few file operations the log needs, so that a test can stand between.
+//!
+//! Everything a store *writes* goes through a [`Disk`], except the committer's frames on io_uring
+//! (see `sync.rs`). What it *reads* is mapped or read directly.
+//!
+//! # Failure
+//! Each call returns what the system said. [`SystemDisk::create`] leaves no half-made file behind:
+//! a failed fallocate keeps what it took on ext4, so the file is removed at once.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+/// An open file that knows its path.
+#[derive(Debug)]
+pub struct DiskFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl DiskFile {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file itself.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// The writing half of a file system.
+pub trait Disk: Send + Sync + fmt::Debug {
+    /// Makes a directory (and what is above it) unless it is there.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes a new file of this many zero bytes, with its space taken.
+    ///
+    /// # Errors
+    /// What the system said; the file is then gone again.
+    fn create(&self, path: &Path, bytes: u64) -> io::Result<DiskFile>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn open(&self, path: &Path) -> io::Result<DiskFile>;
+
+    /// Writes all bytes at this offset.
+    ///
+    /// # Errors
+    /// What the system said; any part may have been written.
+    fn write_all_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes the contents of a file durable (fdatasync).
+    ///
+    /// # Errors
+    /// What the system said. Nothing may be assumed of what was written since the last success.
+    fn sync(&self, file: &DiskFile) -> io::Result<()>;
+
+    /// Makes names in a directory durable.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Moves a file within the store.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+}
+
+/// The disk of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemDisk;
+
+impl Disk for SystemDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        if dir.try_exists()? {
+            return Ok(());
+        }
+        fs::create_dir_all(dir)?;
+        dir.parent().map_or(Ok(()), |parent| self.sync_dir(parent))
+    }
+
+    fn create(&self, path: &Path, bytes: u64) -> io::Result<DiskFile> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
+        let taken = match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            // Some file systems cannot take space ahead; the file is then sparse and a full disk
+            // shows as a failed write instead.
+            Err(Errno::OPNOTSUPP) => file.set_len(bytes),
+            Err(e) => Err(e.into()),
+            Ok(()) => Ok(()),
+        };
+        if let Err(e) = taken {
+            fs::remove_file(path)?;
+            return Err(e);
+        }
+        Ok(DiskFile {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    fn open(&self, path: &Path) -> io::Result<DiskFile> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(DiskFile {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    fn write_all_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.file.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self, file: &DiskFile) -> io::Result<()> {
+        file.file.sync_data()
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+}

@@ -1,0 +1,72 @@
+//! Counts what the log does, for `/metrics`: atomics that anyone may read at any time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds of the sync latency buckets, in seconds.
+pub const SYNC_SECONDS_BOUNDS: [f64; 12] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5,
+];
+
+/// A histogram with the bounds of [`SYNC_SECONDS_BOUNDS`].
+#[derive(Debug, Default)]
+pub struct SyncHistogram {
+    buckets: [AtomicU64; SYNC_SECONDS_BOUNDS.len() + 1],
+    sum_nanos: AtomicU64,
+}
+
+impl SyncHistogram {
+    pub(crate) fn observe(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = SYNC_SECONDS_BOUNDS
+            .iter()
+            .take_while(|&&bound| seconds > bound)
+            .count();
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Count per bucket (not cumulative; the last is beyond all bounds) and the sum in seconds.
+    #[must_use]
+    pub fn snapshot(&self) -> (Vec<u64>, f64) {
+        let counts = self
+            .buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed))
+            .collect();
+        (
+            counts,
+            Duration::from_nanos(self.sum_nanos.load(Ordering::Relaxed)).as_secs_f64(),
+        )
+    }
+}
+
+/// What a store has done since it was opened.
+#[derive(Debug, Default)]
+pub struct StoreStats {
+    /// Time from the first write of a group commit to the end of its sync.
+    pub sync_seconds: SyncHistogram,
+    /// Group commits.
+    pub commits: AtomicU64,
+    /// Bytes of frames and gaps written.
+    pub written_bytes: AtomicU64,
+    /// Samples appended.
+    pub samples: AtomicU64,
+    /// Raw records (exemplars, histograms, metadata) appended.
+    pub raw_records: AtomicU64,
+    /// Frames appended.
+    pub frames: AtomicU64,
+    /// Appends refused because the log was full.
+    pub refused: AtomicU64,
+    /// Segments removed because every endpoint was past them.
+    pub segments_reclaimed: AtomicU64,
+    /// 1 while no segment can be prepared (disk full or quota reached).
+    pub out_of_space: AtomicU64,
+}
+
+impl StoreStats {
+    pub(crate) fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}

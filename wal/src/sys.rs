@@ -1,0 +1,196 @@
+//! Wraps the memory that needs `unsafe`: the ring, read-only maps, and lazily backed arrays.
+//!
+//! The only file of the workspace that may use `unsafe` outside tests. Each type carries the promise
+//! that makes it sound.
+#![expect(
+    unsafe_code,
+    reason = "raw memory shared between threads; see each type"
+)]
+
+use std::fs::File;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
+
+/// A ring of anonymous memory that writers fill and the committer empties.
+///
+/// Promise: a [`RingRange`] is handed out for disjoint ranges only (`writer.rs` does so under its
+/// mutex), is written by its one owner, and read only after the tracker says it is complete; it is
+/// not handed out again before the committer has released it.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    start: NonNull<u8>,
+    mask: u64,
+    _memory: MmapMut,
+}
+
+// SAFETY: all access goes through `write` and `read`, whose ranges never overlap in time; see the
+// type's promise.
+unsafe impl Send for Ring {}
+// SAFETY: as above.
+unsafe impl Sync for Ring {}
+
+/// The right to write `[position, position + bytes)` of a ring, once.
+#[derive(Debug)]
+pub(crate) struct RingRange {
+    position: u64,
+    bytes: u64,
+}
+
+impl RingRange {
+    /// Claims a range. Only the reservation in `writer.rs` may call this.
+    pub(crate) const fn claim(position: u64, bytes: u64) -> Self {
+        Self { position, bytes }
+    }
+}
+
+impl Ring {
+    /// # Errors
+    /// What the system said to the mapping.
+    pub(crate) fn new(bytes: usize) -> io::Result<Self> {
+        assert!(
+            bytes.is_power_of_two(),
+            "ring size is validated to be a power of two"
+        );
+        let mut memory = MmapMut::map_anon(bytes)?;
+        let start = NonNull::new(memory.as_mut_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self {
+            start,
+            mask: bytes as u64 - 1,
+            _memory: memory,
+        })
+    }
+
+    /// Bytes the ring holds.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.mask + 1
+    }
+
+    /// Copies `bytes` to `offset` inside a claimed range.
+    pub(crate) fn write(&self, range: &RingRange, offset: u64, bytes: &[u8]) {
+        assert!(
+            offset + bytes.len() as u64 <= range.bytes,
+            "write beyond the claimed range"
+        );
+        let at = self.index(range.position + offset);
+        let first = bytes.len().min(self.ring_len() - at);
+        let (head, rest) = bytes.split_at(first);
+        // SAFETY: `at` is inside the ring.
+        let start = unsafe { self.start.add(at) };
+        // SAFETY: `at + first <= ring length`; the range is this owner's alone.
+        unsafe { start.copy_from_nonoverlapping(slice_start(head), head.len()) }
+        // SAFETY: wraps to the start; `rest` is shorter than the claimed range, which fits the ring.
+        unsafe {
+            self.start
+                .copy_from_nonoverlapping(slice_start(rest), rest.len());
+        }
+    }
+
+    /// The completed bytes `[position, position + bytes)`, in up to two parts. The committer calls
+    /// this for what the tracker says is complete and it has not released yet.
+    pub(crate) fn parts(&self, position: u64, bytes: u64) -> [(usize, usize); 2] {
+        assert!(bytes <= self.bytes(), "read beyond the ring");
+        let at = self.index(position);
+        let len = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let first = len.min(self.ring_len() - at);
+        [(at, first), (0, len - first)]
+    }
+
+    /// The bytes of one part.
+    pub(crate) fn part(&self, (at, len): (usize, usize)) -> &[u8] {
+        assert!(at + len <= self.ring_len(), "read beyond the ring");
+        // SAFETY: inside the ring.
+        let start = unsafe { self.start.add(at) };
+        // SAFETY: inside the ring; complete, so nobody writes it until it is released.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
+    }
+
+    fn ring_len(&self) -> usize {
+        usize::try_from(self.bytes()).unwrap_or(usize::MAX)
+    }
+
+    fn index(&self, position: u64) -> usize {
+        usize::try_from(position & self.mask).unwrap_or(usize::MAX)
+    }
+}
+
+fn slice_start(bytes: &[u8]) -> NonNull<u8> {
+    NonNull::from(bytes).cast()
+}
+
+/// A completed part of the ring that the kernel reads while io_uring writes it out.
+#[derive(Debug)]
+pub(crate) struct RingPart {
+    pub(crate) ring: Arc<Ring>,
+    pub(crate) part: (usize, usize),
+}
+
+// SAFETY: the ring's memory does not move and lives as long as the Arc; the bytes are complete.
+unsafe impl tokio_uring::buf::IoBuf for RingPart {
+    fn stable_ptr(&self) -> *const u8 {
+        self.ring.part(self.part).as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.part.1
+    }
+
+    fn bytes_total(&self) -> usize {
+        self.part.1
+    }
+}
+
+/// Maps a whole file read-only.
+///
+/// Promise: the log never shrinks a file, and never writes below a watermark that readers respect.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn map_file(file: &File) -> io::Result<Mmap> {
+    // SAFETY: see the promise above; another process is kept out by the store's lock.
+    unsafe { Mmap::map(file) }
+}
+
+/// Tells the kernel that a map is read from front to back once.
+pub(crate) fn advise_sequential(map: &Mmap) {
+    // Only a hint: without it the tail is slower, never wrong.
+    drop(map.advise(Advice::Sequential));
+}
+
+/// A zeroed array of atomics whose pages take memory only once touched.
+#[derive(Debug)]
+pub(crate) struct LazyArray {
+    start: NonNull<AtomicU32>,
+    len: usize,
+    _memory: MmapMut,
+}
+
+// SAFETY: only shared references to atomics are handed out.
+unsafe impl Send for LazyArray {}
+// SAFETY: as above.
+unsafe impl Sync for LazyArray {}
+
+impl LazyArray {
+    /// # Errors
+    /// What the system said to the reservation of address space.
+    pub(crate) fn new(len: usize) -> io::Result<Self> {
+        let bytes = len * size_of::<AtomicU32>();
+        let mut memory = MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?;
+        let start = NonNull::new(memory.as_mut_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self {
+            start: start.cast(),
+            len,
+            _memory: memory,
+        })
+    }
+
+    /// The elements.
+    pub(crate) const fn as_slice(&self) -> &[AtomicU32] {
+        // SAFETY: page-aligned, zeroed (a valid AtomicU32), `len` elements long, and only ever
+        // accessed through atomics.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}

@@ -1,0 +1,112 @@
+//! Shared by the log's tests: a store driven by hand, and label sets for it.
+#![allow(dead_code, clippy::unwrap_used, reason = "each test uses its part")]
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use wal::fs::{Disk, DiskFile, SystemDisk};
+use wal::{NewSeries, Sample, SeriesRef, Store, StoreOptions, Tail};
+
+/// A directory in memory where there is one: these tests write much and keep nothing.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let parent = if memory.is_dir() {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
+    };
+    tempfile::tempdir_in(parent).unwrap()
+}
+
+/// The disk of the machine without the wait for syncs: these tests cut no real power.
+#[derive(Debug)]
+pub(crate) struct HastyDisk;
+
+impl Disk for HastyDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(dir)
+    }
+    fn create(&self, path: &Path, bytes: u64) -> io::Result<DiskFile> {
+        SystemDisk.create(path, bytes)
+    }
+    fn open(&self, path: &Path) -> io::Result<DiskFile> {
+        SystemDisk.open(path)
+    }
+    fn write_all_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+        SystemDisk.write_all_at(file, bytes, offset)
+    }
+    fn sync(&self, _: &DiskFile) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.remove(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        SystemDisk.rename(from, to)
+    }
+}
+
+/// Small files, so that a short run crosses many of them; no threads.
+pub(crate) fn options(disk: Arc<dyn Disk>) -> StoreOptions {
+    StoreOptions {
+        segment_bytes: 64 << 10,
+        ring_bytes: 128 << 10,
+        series_chunk_bytes: 8 << 10,
+        series_max: 100_000,
+        max_disk_bytes: Some(64 << 20),
+        disk,
+        manual: true,
+        ..StoreOptions::default()
+    }
+}
+
+pub(crate) fn open(dir: &Path) -> Store {
+    Store::open(dir, options(Arc::new(HastyDisk))).unwrap()
+}
+
+pub(crate) fn labels(n: u32) -> Vec<u8> {
+    format!("the labels of series {n:06} and some more text to fill chunks").into_bytes()
+}
+
+/// The refs of series `numbers`, defined if need be.
+pub(crate) fn define(store: &Store, numbers: &[u32]) -> Result<Vec<SeriesRef>, wal::Error> {
+    let table = store.series();
+    let all: Vec<_> = numbers.iter().map(|&n| labels(n)).collect();
+    let mut new: Vec<_> = all
+        .iter()
+        .map(|labels| NewSeries {
+            hash: table.hash(labels),
+            labels,
+            series: SeriesRef::NONE,
+        })
+        .collect();
+    table.define(&mut new)?;
+    Ok(new.iter().map(|new| new.series).collect())
+}
+
+/// A sample as its series' labels instead of its ref, comparable across restarts.
+pub(crate) type Named = (Vec<u8>, i64, u64);
+
+pub(crate) fn named(store: &Store, sample: &Sample) -> Named {
+    (
+        store.series().labels(sample.series).to_vec(),
+        sample.timestamp_ms,
+        sample.value_bits,
+    )
+}
+
+/// Everything a tail has left.
+pub(crate) fn read_all(store: &Store, tail: &mut Tail) -> Vec<Named> {
+    let mut all = Vec::new();
+    let mut samples = Vec::new();
+    while let Some(frame) = tail.next().unwrap() {
+        samples.clear();
+        frame.samples(&mut samples).unwrap();
+        all.extend(samples.iter().map(|sample| named(store, sample)));
+    }
+    all
+}
