@@ -1,0 +1,475 @@
+//! The log as its users see it: order, restarts, rotten bytes, quota, both io engines.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{HastyDisk, Named, define, named, open, options, read_all, scratch};
+use proptest::prelude::*;
+use wal::{
+    Error, IoEngine, Position, RawRecord, RecordKind, Sample, SeriesRef, Store, StoreOptions,
+};
+
+fn samples(store: &Store, numbers: &[u32], timestamp_ms: i64) -> Vec<Sample> {
+    define(store, numbers)
+        .unwrap()
+        .into_iter()
+        .map(|series| Sample {
+            series,
+            timestamp_ms,
+            value_bits: 0x4059_0000_0000_0000,
+        })
+        .collect()
+}
+
+/// Appends and commits requests of 500 samples, one per timestamp; what the tail should find.
+fn fill(store: &Store, timestamps: std::ops::Range<i64>) -> Vec<Named> {
+    let mut writer = store.writer().unwrap();
+    let mut committer = store.committer().unwrap();
+    let numbers: Vec<u32> = (0..500).collect();
+    let mut all = Vec::new();
+    for timestamp_ms in timestamps {
+        let batch = samples(store, &numbers, timestamp_ms);
+        writer.append(&batch, &[]).unwrap();
+        committer.commit_now().unwrap();
+        store.keep();
+        all.extend(batch.iter().map(|sample| named(store, sample)));
+    }
+    all
+}
+
+fn segment_files(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir.join("segments"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_second_process_is_kept_out_with_a_clear_message() {
+    let dir = scratch();
+    let store = open(dir.path());
+    let error = Store::open(dir.path(), options(Arc::new(HastyDisk))).unwrap_err();
+    let lock = dir.path().join("LOCK");
+    assert_eq!(
+        error.to_string(),
+        format!("{} is in use by another process", lock.display())
+    );
+    drop(store);
+    open(dir.path());
+}
+
+#[test]
+fn the_tail_reads_across_segments_and_a_restart_resumes_at_the_acked_frame() {
+    let dir = scratch();
+    let store = open(dir.path());
+    let endpoint = store.endpoint("one").unwrap();
+    let all = fill(&store, 0..300);
+    assert!(segment_files(dir.path()).len() > 5);
+    let mut tail = endpoint.tail();
+    let mut count = 0;
+    while count < 120 {
+        count += 1;
+        tail.next().unwrap().unwrap();
+    }
+    endpoint.ack(tail.position());
+    store.close();
+    drop((tail, endpoint, store));
+    let store = open(dir.path());
+    let found = read_all(&store, &mut store.endpoint("one").unwrap().tail());
+    assert!(found == all[120 * 500..]);
+}
+
+#[test]
+fn acked_segments_are_removed_and_an_endpoint_behind_keeps_its_own() {
+    let dir = scratch();
+    let store = open(dir.path());
+    let (fast, slow) = (
+        store.endpoint("fast").unwrap(),
+        store.endpoint("slow").unwrap(),
+    );
+    let all = fill(&store, 0..300);
+    let before = segment_files(dir.path()).len();
+    let mut tail = fast.tail();
+    assert!(read_all(&store, &mut tail) == all);
+    fast.ack(tail.position());
+    store.keep();
+    assert_eq!(segment_files(dir.path()).len(), before);
+    let mut tail = slow.tail();
+    read_all(&store, &mut tail);
+    slow.ack(tail.position());
+    store.keep();
+    // The one in use and those prepared ahead.
+    assert!(segment_files(dir.path()).len() <= 3);
+    assert_eq!(store.lost_bytes(), BTreeMap::new());
+}
+
+#[test]
+fn a_rotten_byte_costs_its_frame_only_and_is_accounted_once() {
+    for in_body in [false, true] {
+        let dir = scratch();
+        let store = open(dir.path());
+        store.endpoint("one").unwrap();
+        let all = fill(&store, 0..300);
+        let mut tail = store.endpoint("one").unwrap().tail();
+        let mut ends = vec![];
+        while let Some(frame) = tail.next().unwrap() {
+            ends.push((frame.position(), frame.end()));
+        }
+        store.close();
+        drop((tail, store));
+        // The 100th frame, in the file where it stands.
+        let (position, end) = ends[100];
+        let (file, offset) = (position.get() / (64 << 10), position.get() % (64 << 10));
+        let path = dir.path().join(format!("segments/{file:08}.seg"));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[usize::try_from(offset).unwrap() + if in_body { 300 } else { 12 }] ^= 4;
+        std::fs::write(&path, bytes).unwrap();
+
+        let store = open(dir.path());
+        for name in ["one", "two"] {
+            let found = read_all(&store, &mut store.endpoint(name).unwrap().tail());
+            let expected: Vec<_> = [&all[..100 * 500], &all[101 * 500..]].concat();
+            assert!(
+                found == expected,
+                "{} found, in_body {in_body}",
+                found.len()
+            );
+        }
+        let lost = BTreeMap::from([("corrupt_frame".to_owned(), end.bytes_since(position))]);
+        assert_eq!(store.lost_bytes(), lost);
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("quarantine"))
+                .unwrap()
+                .count(),
+            1
+        );
+    }
+}
+
+#[test]
+fn a_rotten_series_record_costs_that_series_only() {
+    let dir = scratch();
+    let store = open(dir.path());
+    store.endpoint("one").unwrap();
+    let all = fill(&store, 0..3);
+    store.close();
+    drop(store);
+    let path = dir.path().join("series/00000000.chunk");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096 + 50] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.series().len(), 499);
+    let found = read_all(&store, &mut store.endpoint("one").unwrap().tail());
+    assert_eq!(
+        found
+            .iter()
+            .filter(|(labels, ..)| labels.is_empty())
+            .count(),
+        3
+    );
+    assert!(
+        found
+            .iter()
+            .filter(|f| !f.0.is_empty())
+            .all(|f| all.contains(f))
+    );
+    // The ref of the broken record is not given to another series.
+    let fresh = define(&store, &[0, 9999]).unwrap();
+    assert!(fresh.iter().all(|series| series.get() > 500), "{fresh:?}");
+}
+
+#[test]
+fn the_quota_refuses_and_taking_goes_on_once_there_is_room() {
+    let dir = scratch();
+    let quota = StoreOptions {
+        max_disk_bytes: Some(512 << 10),
+        ..options(Arc::new(HastyDisk))
+    };
+    let store = Store::open(dir.path(), quota).unwrap();
+    let endpoint = store.endpoint("one").unwrap();
+    let mut writer = store.writer().unwrap();
+    let mut committer = store.committer().unwrap();
+    let batch = samples(&store, &(0..500).collect::<Vec<_>>(), 1);
+    let mut taken = 0;
+    let error = loop {
+        store.keep();
+        match writer.append(&batch, &[]) {
+            Ok(_) => taken += batch.len(),
+            Err(e) => break e,
+        }
+        committer.commit_now().unwrap();
+    };
+    assert!(error.is_full(), "{error}");
+    assert!(store.disk_bytes().0 <= 512 << 10);
+    let mut tail = endpoint.tail();
+    assert_eq!(read_all(&store, &mut tail).len(), taken);
+    endpoint.ack(tail.position());
+    store.keep();
+    writer.append(&batch, &[]).unwrap();
+    committer.commit_now().unwrap();
+    assert_eq!(read_all(&store, &mut tail).len(), batch.len());
+}
+
+#[test]
+fn a_ring_that_is_not_emptied_refuses() {
+    let dir = scratch();
+    let store = open(dir.path());
+    let mut writer = store.writer().unwrap();
+    let batch = samples(&store, &(0..2000).collect::<Vec<_>>(), 1);
+    let error = (0..100)
+        .find_map(|_| writer.append(&batch, &[]).err())
+        .unwrap();
+    assert!(matches!(error, Error::Full { .. }), "{error}");
+    let mut committer = store.committer().unwrap();
+    committer.commit_now().unwrap();
+    store.keep();
+    writer.append(&batch, &[]).unwrap();
+}
+
+#[test]
+fn a_request_larger_than_a_frame_is_appended_whole() {
+    let dir = scratch();
+    let store = open(dir.path());
+    let endpoint = store.endpoint("one").unwrap();
+    let mut batch = samples(&store, &(0..3000).collect::<Vec<_>>(), 1);
+    for (at, sample) in batch.iter_mut().enumerate() {
+        sample.timestamp_ms = i64::try_from(at).unwrap() * 1_000_003;
+        sample.value_bits = u64::MAX - at as u64;
+    }
+    let blob = vec![7; 5000];
+    let series = batch[5].series;
+    let raw: Vec<_> = (0..4)
+        .map(|_| RawRecord {
+            series,
+            kind: RecordKind::Histogram,
+            bytes: &blob,
+        })
+        .chain([RawRecord {
+            series: SeriesRef::NONE,
+            kind: RecordKind::Metadata,
+            bytes: b"m",
+        }])
+        .collect();
+    store.writer().unwrap().append(&batch, &raw).unwrap();
+    store.committer().unwrap().commit_now().unwrap();
+    let mut tail = endpoint.tail();
+    let (mut found, mut found_raw, mut frames) = (Vec::new(), Vec::new(), 0);
+    while let Some(frame) = tail.next().unwrap() {
+        frames += 1;
+        frame.samples(&mut found).unwrap();
+        let records = frame.raw().unwrap().map(Result::unwrap);
+        found_raw.extend(records.map(|r| (r.series, r.kind, r.bytes.to_vec())));
+    }
+    assert!(frames > 1);
+    assert_eq!(found, batch);
+    let expected: Vec<_> = raw
+        .iter()
+        .map(|r| (r.series, r.kind, r.bytes.to_vec()))
+        .collect();
+    assert_eq!(found_raw, expected);
+    // What can never fit is told so, and nothing of it is appended.
+    let huge = vec![0; 200 << 10];
+    let record = RawRecord {
+        series,
+        kind: RecordKind::Exemplar,
+        bytes: &huge,
+    };
+    assert!(
+        store
+            .writer()
+            .unwrap()
+            .append(&batch, &[record])
+            .unwrap_err()
+            .is_too_large()
+    );
+}
+
+#[test]
+fn segments_removed_by_hand_are_a_loss_in_the_ledger_not_a_stop() {
+    let dir = scratch();
+    let store = open(dir.path());
+    store.endpoint("one").unwrap();
+    let all = fill(&store, 0..100);
+    store.close();
+    drop(store);
+    std::fs::remove_file(&segment_files(dir.path())[0]).unwrap();
+    let store = open(dir.path());
+    let found = read_all(&store, &mut store.endpoint("one").unwrap().tail());
+    assert!(found.len() < all.len() && found[..] == all[all.len() - found.len()..]);
+    assert!(store.lost_bytes().contains_key("missing_segment"));
+}
+
+/// Several writers on threads, the committer on the engine, a tail that follows.
+async fn follow_while_writing(store: &Store) -> usize {
+    let endpoint = store.endpoint("one").unwrap();
+    let writers: Vec<_> = (0..4)
+        .map(|thread| {
+            let store = store.clone();
+            std::thread::Builder::new()
+                .spawn(move || {
+                    let numbers: Vec<u32> = (thread * 100..thread * 100 + 100).collect();
+                    let mut writer = store.writer().unwrap();
+                    let mut last = Position::ZERO;
+                    for timestamp_ms in 0..200 {
+                        let batch = samples(&store, &numbers, timestamp_ms);
+                        last = loop {
+                            match writer.append(&batch, &[]) {
+                                Ok(end) => break end,
+                                Err(e) => assert!(e.is_full(), "{e}"),
+                            }
+                            std::thread::yield_now();
+                        };
+                    }
+                    last
+                })
+                .unwrap()
+        })
+        .collect();
+    let mut durable = store.durable();
+    let mut tail = endpoint.tail();
+    let mut newest: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
+    let mut count = 0;
+    while count < 4 * 100 * 200 {
+        durable.changed_past(tail.position()).await.unwrap();
+        for (labels, timestamp_ms, _) in read_all(store, &mut tail) {
+            let before = newest.insert(labels, timestamp_ms);
+            assert!(
+                before.is_none_or(|before| before + 1 == timestamp_ms),
+                "order per series"
+            );
+            count += 1;
+        }
+        endpoint.ack(tail.position());
+    }
+    for writer in writers {
+        let last = writer.join().unwrap();
+        durable.reached(last).await.unwrap();
+    }
+    count
+}
+
+fn threaded(dir: &Path) -> Store {
+    let small = StoreOptions {
+        manual: false,
+        ring_bytes: 1 << 20,
+        ..options(Arc::new(HastyDisk))
+    };
+    Store::open(dir, small).unwrap()
+}
+
+#[test]
+fn many_writers_one_order_on_the_portable_engine() {
+    let dir = scratch();
+    let store = threaded(dir.path());
+    let thread = store.committer().unwrap().spawn_thread().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    assert_eq!(runtime.block_on(follow_while_writing(&store)), 80_000);
+    store.close();
+    thread.join().unwrap();
+}
+
+#[test]
+fn many_writers_one_order_on_io_uring() {
+    if let (IoEngine::Portable, why) = IoEngine::probe() {
+        println!("skipped: {}", why.unwrap_or_default());
+        return;
+    }
+    let dir = scratch();
+    let store = threaded(dir.path());
+    let committer = store.committer().unwrap();
+    let closing = store.clone();
+    tokio_uring::start(async move {
+        let commits = tokio_uring::spawn(committer.run_uring());
+        assert_eq!(follow_while_writing(&store).await, 80_000);
+        let closer = std::thread::Builder::new()
+            .spawn(move || closing.close())
+            .unwrap();
+        commits.await.unwrap();
+        closer.join().unwrap();
+    });
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(Vec<u32>),
+    Commit,
+    Keep,
+    Read,
+    Ack,
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => prop::collection::vec(0..300_u32, 1..400).prop_map(Step::Append),
+        3 => Just(Step::Commit),
+        2 => Just(Step::Keep),
+        2 => Just(Step::Read),
+        1 => Just(Step::Ack),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// The real log and a list, side by side; a reopen is a kill (nothing is closed).
+    #[test]
+    fn the_log_behaves_like_a_list(steps in prop::collection::vec(step(), 1..60)) {
+        let dir = scratch();
+        let mut store = open(dir.path());
+        let mut committer = store.committer().unwrap();
+        let mut endpoint = store.endpoint("one").unwrap();
+        let mut tail = endpoint.tail();
+        let (mut durable, mut loose): (Vec<Named>, Vec<Named>) = Default::default();
+        let (mut read, mut acked, mut saved) = (0, 0, 0);
+        for (at, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Append(numbers) => {
+                    let batch = samples(&store, &numbers, i64::try_from(at).unwrap());
+                    match store.writer().unwrap().append(&batch, &[]) {
+                        Ok(_) => loose.extend(batch.iter().map(|s| named(&store, s))),
+                        Err(e) => prop_assert!(e.is_full(), "{e}"),
+                    }
+                }
+                Step::Commit => {
+                    committer.commit_now().unwrap();
+                    durable.append(&mut loose);
+                }
+                Step::Keep => {
+                    store.keep();
+                    saved = acked;
+                }
+                Step::Read => {
+                    let found = read_all(&store, &mut tail);
+                    prop_assert!(found == durable[read..]);
+                    read = durable.len();
+                }
+                Step::Ack => {
+                    endpoint.ack(tail.position());
+                    acked = read;
+                }
+                Step::Reopen => {
+                    drop((tail, endpoint, committer, store));
+                    loose.clear();
+                    store = open(dir.path());
+                    committer = store.committer().unwrap();
+                    endpoint = store.endpoint("one").unwrap();
+                    tail = endpoint.tail();
+                    (read, acked) = (saved, saved);
+                }
+            }
+        }
+        prop_assert!(read_all(&store, &mut tail) == durable[read..]);
+        prop_assert_eq!(store.lost_bytes(), BTreeMap::new());
+    }
+}
