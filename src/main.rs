@@ -1,2 +1,38 @@
-//! x
-fn main(){}
+//! Turns a command line into an exit code.
+//!
+//! `run` is the agent.
+
+#![forbid(unsafe_code)]
+
+mod component;
+mod run;
+mod server;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A telemetry store-and-forward agent: what it acknowledges is on disk and gets delivered.
+#[derive(Debug, Parser)]
+#[command(name = "penstock", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the pipelines of a configuration file.
+    Run(run::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(options) => run::run(&options).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        telemetry::logs::print_error(&error);
+        ExitCode::FAILURE
+    })
+}

@@ -158,8 +158,11 @@ impl<'a> BodyReader<'a> {
         match self.find_attribute(name) {
             Some(attribute) => {
                 let error = ValueError::new(message);
-                self.diagnostics
-                    .push(blame(&self.block.source, &attribute.value, &error));
+                let found = blame(&self.block.source, &attribute.value, &error);
+                // What could not even be converted was reported; this is about its stand-in.
+                if self.diagnostics.iter().all(|earlier| earlier.span != found.span) {
+                    self.diagnostics.push(found);
+                }
             }
             None => self.refuse_block(message),
         }

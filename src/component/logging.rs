@@ -1,0 +1,88 @@
+//! Turns the `logging` block into how to log.
+
+use config::{Block, Diagnostics, Scope};
+
+pub(crate) const NAME: &str = "logging";
+
+/// The shape of log lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Logs {
+    /// `key=value` pairs.
+    #[default]
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How to log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Logging {
+    pub(crate) level: tracing::Level,
+    pub(crate) format: Logs,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            level: tracing::Level::INFO,
+            format: Logs::Logfmt,
+        }
+    }
+}
+
+pub(crate) fn read(block: &Block, scope: &Scope) -> Result<Logging, Diagnostics> {
+    config::decode(block, scope, |r| {
+        let level = match r.or("level", "info".to_owned()).as_str() {
+            "error" => tracing::Level::ERROR,
+            "warn" => tracing::Level::WARN,
+            "debug" => tracing::Level::DEBUG,
+            "info" => tracing::Level::INFO,
+            _ => {
+                r.refuse("level", "must be one of error, warn, info, debug");
+                tracing::Level::INFO
+            }
+        };
+        let format = match r.or("format", "logfmt".to_owned()).as_str() {
+            "json" => Logs::Json,
+            "logfmt" => Logs::Logfmt,
+            _ => {
+                r.refuse("format", "must be one of logfmt, json");
+                Logs::Logfmt
+            }
+        };
+        if r.or("destination", "stderr".to_owned()) != "stderr" {
+            r.refuse("destination", "must be stderr");
+        }
+        Logging { level, format }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Logging, String> {
+        let file = config::parse("a", text).map_err(|e| e.to_string())?;
+        read(&file.blocks[0], &Scope::new()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn level_and_format_are_read() {
+        let logging = load("logging {\n  level = \"debug\"\n  format = \"json\"\n}\n").unwrap();
+        assert_eq!(
+            logging,
+            Logging {
+                level: tracing::Level::DEBUG,
+                format: Logs::Json
+            }
+        );
+    }
+
+    #[test]
+    fn another_level_is_refused() {
+        assert_eq!(
+            load("logging {\n  level = \"trace\"\n}\n").unwrap_err(),
+            "a:2:11: \"trace\" must be one of error, warn, info, debug"
+        );
+    }
+}

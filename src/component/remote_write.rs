@@ -1,0 +1,311 @@
+//! Turns a `prometheus.remote_write` block into a store and the endpoints it ships to.
+//!
+//! An endpoint's position is found by its name. Without a `name` argument it is derived from the url
+//! (without user and password), so that changed headers, credentials or queue settings keep it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use config::{Block, BodyReader, ByteSize, Diagnostics, Scope, Secret};
+use shipper::{Auth, EndpointOptions, Password, QueueOptions};
+
+pub(crate) const NAME: &str = "prometheus.remote_write";
+
+/// A `prometheus.remote_write` component.
+#[derive(Debug)]
+pub(crate) struct RemoteWrite {
+    /// `prometheus.remote_write.LABEL`; also the store's directory.
+    pub(crate) id: String,
+    /// Most bytes of disk; none: the store's own default.
+    pub(crate) max_disk_bytes: Option<u64>,
+    /// Where everything goes.
+    pub(crate) endpoints: Vec<EndpointOptions>,
+}
+
+pub(crate) fn read(block: &Block, scope: &Scope) -> Result<RemoteWrite, Diagnostics> {
+    config::decode(block, scope, |r| {
+        let external_labels: BTreeMap<String, String> = r.or("external_labels", BTreeMap::new());
+        let mut endpoints: Vec<EndpointOptions> = Vec::new();
+        r.blocks("endpoint", |r| {
+            let endpoint = read_endpoint(r, &external_labels);
+            if let Some(twin) = endpoints.iter().find(|e| e.name == endpoint.name) {
+                r.refuse_block(duplicate(twin, &endpoint));
+            }
+            endpoints.push(endpoint);
+        });
+        let max_disk_bytes = r.block("wal", read_wal).flatten();
+        RemoteWrite {
+            id: block.id(),
+            max_disk_bytes,
+            endpoints,
+        }
+    })
+}
+
+fn duplicate(twin: &EndpointOptions, endpoint: &EndpointOptions) -> String {
+    let name = &endpoint.name;
+    if twin.url == endpoint.url {
+        let url = without_userinfo(&endpoint.url);
+        return format!(
+            "duplicate remote write configs are not allowed, found duplicate for URL: {url}; \
+             give each a name"
+        );
+    }
+    format!("endpoint name {name:?} is already taken")
+}
+
+/// Its quota. The reference's keep-alive times are accepted and mean nothing here: data is kept until
+/// it is delivered, and removed when it is.
+fn read_wal(r: &mut BodyReader<'_>) -> Option<u64> {
+    for name in [
+        "truncate_frequency",
+        "min_keepalive_time",
+        "max_keepalive_time",
+    ] {
+        r.optional::<Duration>(name);
+    }
+    let bytes = r.optional::<ByteSize>("max_disk_bytes").map(|size| size.0);
+    if bytes == Some(0) {
+        r.refuse("max_disk_bytes", "must be more than 0");
+    }
+    bytes
+}
+
+fn read_endpoint(
+    r: &mut BodyReader<'_>,
+    external_labels: &BTreeMap<String, String>,
+) -> EndpointOptions {
+    let url: String = r.required("url");
+    let name = r.or("name", String::new());
+    let name = if name.is_empty() {
+        derived_name(&url)
+    } else {
+        name
+    };
+    let mut endpoint = EndpointOptions::new(&name, &url);
+    endpoint.external_labels.clone_from(external_labels);
+    endpoint.remote_timeout = r.or("remote_timeout", endpoint.remote_timeout);
+    let headers: BTreeMap<String, Secret> = r.or("headers", BTreeMap::new());
+    endpoint.headers = headers
+        .into_iter()
+        .map(|(name, value)| (name, value.expose().into()))
+        .collect();
+    endpoint.follow_redirects = r.or("follow_redirects", true);
+    endpoint.send_exemplars = r.or("send_exemplars", true);
+    endpoint.send_native_histograms = r.or("send_native_histograms", false);
+    if r.or("protobuf_message", "prometheus.WriteRequest".to_owned()) != "prometheus.WriteRequest" {
+        r.refuse("protobuf_message", "must be \"prometheus.WriteRequest\"");
+    }
+    endpoint.auth = read_auth(r);
+    if let Some(queue) = r.block("queue_config", read_queue) {
+        endpoint.queue = queue;
+    }
+    if let Some(send) = r.block("metadata_config", |r| r.or("send", true)) {
+        endpoint.send_metadata = send;
+    }
+    if !url.is_empty() {
+        report_invalid(r, &endpoint);
+    }
+    endpoint
+}
+
+/// What the shipper would refuse is refused here, where the place is known.
+fn report_invalid(r: &mut BodyReader<'_>, endpoint: &EndpointOptions) {
+    if let Err(shipper::Error::Option {
+        option, problem, ..
+    }) = endpoint.validate()
+    {
+        // A refusal repeats the value as written, which must not be a secret.
+        let secret = matches!(option, "headers" | "bearer_token") || endpoint.url.contains('@');
+        if r.has_attribute(option) && !secret {
+            r.refuse(option, problem);
+        } else {
+            r.refuse_block(format!("{option} {problem}"));
+        }
+    }
+}
+
+fn read_auth(r: &mut BodyReader<'_>) -> Auth {
+    let basic = r.block("basic_auth", |r| {
+        let username = r.or("username", String::new());
+        let password: Option<Secret> = r.optional("password");
+        let file: Option<String> = r.optional("password_file");
+        if password.is_some() && file.is_some() {
+            r.refuse_block("at most one of password & password_file must be configured");
+        }
+        let password = match file {
+            Some(path) => Password::File(PathBuf::from(path)),
+            None => Password::Text(password.unwrap_or_default().expose().into()),
+        };
+        Auth::Basic { username, password }
+    });
+    let token = r
+        .optional::<Secret>("bearer_token")
+        .map(|t| Auth::Bearer(t.expose().into()));
+    let file = r
+        .optional::<String>("bearer_token_file")
+        .map(|f| Auth::BearerFile(f.into()));
+    let mut given = [basic, token, file].into_iter().flatten();
+    let auth = given.next().unwrap_or_default();
+    if given.next().is_some() {
+        r.refuse_block(
+            "at most one of basic_auth, bearer_token & bearer_token_file must be configured",
+        );
+    }
+    auth
+}
+
+fn read_queue(r: &mut BodyReader<'_>) -> QueueOptions {
+    let defaults = QueueOptions::default();
+    if r.or("sample_age_limit", Duration::ZERO) > Duration::ZERO {
+        r.refuse(
+            "sample_age_limit",
+            "must be 0s: no sample is dropped for its age",
+        );
+    }
+    let queue = QueueOptions {
+        capacity: r.or("capacity", defaults.capacity),
+        min_shards: r.or("min_shards", defaults.min_shards),
+        max_shards: r.or("max_shards", defaults.max_shards),
+        max_samples_per_send: r.or("max_samples_per_send", defaults.max_samples_per_send),
+        batch_send_deadline: r.or("batch_send_deadline", defaults.batch_send_deadline),
+        min_backoff: r.or("min_backoff", defaults.min_backoff),
+        max_backoff: r.or("max_backoff", defaults.max_backoff),
+        retry_on_http_429: r.or("retry_on_http_429", defaults.retry_on_http_429),
+    };
+    let probe = EndpointOptions {
+        queue: queue.clone(),
+        ..EndpointOptions::new("x", "http://x")
+    };
+    report_invalid(r, &probe);
+    queue
+}
+
+/// Six hexadecimal digits that stay the same as long as the url does.
+fn derived_name(url: &str) -> String {
+    format!("{:08x}", fnv1a(without_userinfo(url).as_bytes()))
+        .chars()
+        .take(6)
+        .collect()
+}
+
+/// FNV-1a: stable over versions and machines, as the name finds the saved position.
+fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, &byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+/// The url without `user:password@`.
+fn without_userinfo(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<RemoteWrite, String> {
+        let file = config::parse("a", text).map_err(|e| e.to_string())?;
+        let all = |e: Diagnostics| {
+            e.iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        read(&file.blocks[0], &Scope::new()).map_err(all)
+    }
+
+    fn endpoint(body: &str) -> Result<EndpointOptions, String> {
+        let text = format!("prometheus.remote_write \"x\" {{\n  endpoint {{\n{body}\n  }}\n}}\n");
+        load(&text).map(|component| component.endpoints[0].clone())
+    }
+
+    #[test]
+    fn every_argument_reaches_the_shipper() {
+        let text = "external_labels = {cluster = \"eu\"}\n\
+            endpoint {\n url = \"http://h/w\"\n name = \"n\"\n remote_timeout = \"3s\"\n \
+            headers = {\"X-Scope-OrgID\" = \"7\"}\n \
+            basic_auth {\n username = \"u\"\n password = \"p\"\n }\n \
+            queue_config {\n capacity = 5\n max_samples_per_send = 4\n min_backoff = \"1s\"\n max_shards = 3\n }\n }\n\
+            wal {\n max_disk_bytes = \"2GiB\"\n truncate_frequency = \"2h\"\n }\n";
+        let component = load(&format!("prometheus.remote_write \"x\" {{\n{text}}}\n")).unwrap();
+        assert_eq!(component.max_disk_bytes, Some(2 << 30));
+        let endpoint = &component.endpoints[0];
+        assert_eq!(endpoint.name, "n");
+        assert_eq!(endpoint.remote_timeout, Duration::from_secs(3));
+        assert_eq!(endpoint.headers["X-Scope-OrgID"].expose(), "7");
+        assert_eq!(endpoint.external_labels["cluster"], "eu");
+        assert_eq!((endpoint.queue.capacity, endpoint.queue.max_shards), (5, 3));
+        assert_eq!(endpoint.queue.min_backoff, Duration::from_secs(1));
+        let password = Password::Text("p".into());
+        assert_eq!(
+            endpoint.auth,
+            Auth::Basic {
+                username: "u".to_owned(),
+                password
+            }
+        );
+    }
+
+    #[test]
+    fn a_name_is_derived_from_the_url_without_its_credentials() {
+        let plain = endpoint("url = \"http://h:1/w\"").unwrap().name;
+        let secret = endpoint("url = \"http://u:p@h:1/w\"\nbearer_token = \"t\"")
+            .unwrap()
+            .name;
+        let other = endpoint("url = \"http://h:2/w\"").unwrap().name;
+        assert_eq!(plain, secret);
+        assert_ne!(plain, other);
+        assert_eq!(plain.len(), 6);
+    }
+
+    #[test]
+    fn mistakes_are_reported_where_they_stand() {
+        assert_eq!(
+            endpoint("").unwrap_err(),
+            "a:2:3: missing required attribute \"url\""
+        );
+        assert_eq!(
+            endpoint("url = \"http://h\"\nremote_timeout = \"5\"").unwrap_err(),
+            "a:4:18: \"5\" time: missing unit in duration \"5\""
+        );
+        assert!(
+            endpoint("url = \"nonsense\"")
+                .unwrap_err()
+                .starts_with("a:3:7: \"nonsense\" ")
+        );
+        let two = "url = \"http://h\"\nbearer_token = \"a\"\nbearer_token_file = \"b\"";
+        assert!(endpoint(two).unwrap_err().contains("at most one of"));
+        let zero = "url = \"http://h\"\nqueue_config {\n  max_samples_per_send = 0\n}";
+        assert!(
+            endpoint(zero).unwrap_err().starts_with("a:"),
+            "{}",
+            endpoint(zero).unwrap_err()
+        );
+    }
+
+    #[test]
+    fn a_secret_never_shows_in_a_message() {
+        let text = "url = \"http://h\"\nheaders = {\"a b\" = \"hush\"}";
+        assert!(!endpoint(text).unwrap_err().contains("hush"));
+    }
+
+    #[test]
+    fn two_endpoints_of_one_url_need_names() {
+        let twice = "  endpoint {\n    url = \"http://h\"\n  }\n".repeat(2);
+        let message = load(&format!("prometheus.remote_write \"x\" {{\n{twice}}}\n")).unwrap_err();
+        assert!(
+            message.contains("found duplicate for URL: http://h"),
+            "{message}"
+        );
+    }
+}

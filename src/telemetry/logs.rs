@@ -1,0 +1,53 @@
+//! Turns events into lines on stderr, as the `logging` block asks.
+
+use std::io::Write;
+
+use config::Diagnostics;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use crate::component::{Logging, Logs};
+
+/// Starts logging for the rest of the process.
+///
+/// # Errors
+/// If it was started before.
+pub(crate) fn start(logging: Logging) -> anyhow::Result<()> {
+    // What libraries say below a warning is about them, not about the pipeline.
+    let filter = format!("{},hyper=warn,reqwest=warn,rustls=warn", logging.level);
+    let filter = EnvFilter::builder().parse(filter)?;
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match logging.format {
+        Logs::Logfmt => tracing_logfmt::builder()
+            .with_target(true)
+            .layer()
+            .with_writer(std::io::stderr)
+            .boxed(),
+        Logs::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(std::io::stderr)
+            .boxed(),
+    };
+    Registry::default()
+        .with(layer.with_filter(filter))
+        .try_init()?;
+    Ok(())
+}
+
+/// Writes why the process ends: diagnostics with their source lines, anything else in one line.
+pub(crate) fn print_error(error: &anyhow::Error) {
+    use std::io::IsTerminal;
+    let text = match error.downcast_ref::<Diagnostics>() {
+        Some(diagnostics) => {
+            let pretty = diagnostics.pretty(std::io::stderr().is_terminal());
+            format!(
+                "{}\nError: could not perform the initial load successfully\n",
+                pretty.trim_end()
+            )
+        }
+        None => format!("Error: {error:#}\n"),
+    };
+    // Nobody is left to tell that stderr is closed.
+    if std::io::stderr().write_all(text.as_bytes()).is_err() {}
+}

@@ -1,0 +1,486 @@
+//! Turns the numbers of receivers, stores and endpoints into metric families.
+//!
+//! Names are those that users of the field know where they exist (`prometheus_remote_storage_*`,
+//! `prometheus_remote_write_wal_*`, `prometheus_receive_http_*`); what only Penstock has is
+//! `penstock_*`. Everything is read when scraped; nothing is kept here.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ingest::{DURATION_BUCKETS_US, Reason, ReceiverStats, STATUS_CODES};
+use shipper::stats::DURATION_BOUNDS_SECONDS;
+use shipper::{Counts, QueueOptions, Stats};
+use wal::{IoEngine, SYNC_SECONDS_BOUNDS, SharedClock, Store};
+
+use super::families::{Durations, Families, Group, float};
+use super::process;
+
+/// A store and the component it belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreSource {
+    pub(crate) id: String,
+    pub(crate) store: Store,
+}
+
+/// A receiver.
+#[derive(Clone, Debug)]
+pub(crate) struct ReceiverSource {
+    pub(crate) id: String,
+    pub(crate) connections_max: usize,
+    pub(crate) stats: Arc<ReceiverStats>,
+}
+
+/// An endpoint of a store.
+#[derive(Clone, Debug)]
+pub(crate) struct EndpointSource {
+    pub(crate) id: String,
+    pub(crate) url: String,
+    pub(crate) queue: QueueOptions,
+    pub(crate) position: wal::Endpoint,
+    pub(crate) store: Store,
+    pub(crate) stats: Arc<Stats>,
+}
+
+/// Everything that has numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Sources {
+    pub(crate) engine: IoEngine,
+    pub(crate) clock: SharedClock,
+    pub(crate) stores: Vec<StoreSource>,
+    pub(crate) receivers: Vec<ReceiverSource>,
+    pub(crate) endpoints: Vec<EndpointSource>,
+}
+
+impl Sources {
+    /// All families as they are now.
+    pub(crate) fn collect(&self) -> Families {
+        let mut families = Families::default();
+        let version = env!("CARGO_PKG_VERSION");
+        let mut plain = families.plain();
+        plain.with("version", version).gauge(
+            "penstock_build_info",
+            "Version of this Penstock",
+            1.0,
+        );
+        let engine = self.engine.as_str();
+        plain
+            .with("engine", engine)
+            .gauge("penstock_io_engine_info", "How files are written", 1.0);
+        process::collect(&mut families);
+        for receiver in &self.receivers {
+            collect_receiver(&mut families, receiver);
+        }
+        for store in &self.stores {
+            collect_store(&mut families, store);
+        }
+        for endpoint in &self.endpoints {
+            collect_endpoint(&mut families, endpoint, self.clock.unix_ms());
+        }
+        families
+    }
+}
+
+fn collect_receiver(families: &mut Families, source: &ReceiverSource) {
+    let mut group = families.component(&source.id);
+    let now = source.stats.snapshot();
+    for (code, count) in STATUS_CODES.iter().zip(now.requests) {
+        let code = if *code == 0 {
+            "other".to_owned()
+        } else {
+            code.to_string()
+        };
+        let help = "Requests answered";
+        group
+            .with("status_code", code)
+            .counter("penstock_receive_http_requests", help, count);
+    }
+    let bounds = DURATION_BUCKETS_US.map(|us| Duration::from_micros(us).as_secs_f64());
+    let took = Durations {
+        sum: Duration::from_micros(now.duration_us_sum).as_secs_f64(),
+        bounds: bounds.to_vec(),
+        counts: now.durations.to_vec(),
+    };
+    let help = "From a request's head to its answer";
+    group.histogram(
+        "prometheus_receive_http_request_duration_seconds",
+        help,
+        &took,
+    );
+    collect_records(&mut group, &now);
+    let limit = float(source.connections_max as u64);
+    for (name, help, value) in [
+        (
+            "prometheus_receive_http_tcp_connections",
+            "Connections open",
+            float(now.connections_open),
+        ),
+        (
+            "prometheus_receive_http_tcp_connections_limit",
+            "Most connections",
+            limit,
+        ),
+        (
+            "penstock_receive_http_in_flight_bytes",
+            "Bytes of requests not yet answered",
+            float(now.in_flight_bytes),
+        ),
+    ] {
+        group.gauge(name, help, value);
+    }
+    for (event, count) in [
+        ("accepted", now.connections_accepted),
+        ("refused", now.connections_refused),
+        ("timed_out", now.connections_timed_out),
+        ("accept_failed", now.accept_errors),
+    ] {
+        let help = "What became of connections";
+        group
+            .with("event", event)
+            .counter("penstock_receive_http_connections", help, count);
+    }
+}
+
+fn collect_records(group: &mut Group<'_>, now: &ingest::Snapshot) {
+    for (kind, count) in [
+        ("sample", now.samples),
+        ("exemplar", now.exemplars),
+        ("histogram", now.histograms),
+        ("metadata", now.metadata),
+    ] {
+        let help = "Records taken";
+        group
+            .with("kind", kind)
+            .counter("penstock_receive_http_records", help, count);
+    }
+    for reason in Reason::ALL {
+        let mut group = group.with("reason", reason.as_str());
+        let (series, items) = (
+            now.refused_series[reason.index()],
+            now.refused_items[reason.index()],
+        );
+        group.counter(
+            "penstock_receive_http_refused_series",
+            "Series refused",
+            series,
+        );
+        group.counter(
+            "penstock_receive_http_refused_records",
+            "Records of refused series",
+            items,
+        );
+    }
+    let help = "Records taken by a receiver that forwards to nothing";
+    group.counter(
+        "penstock_receive_http_dropped_records",
+        help,
+        now.dropped_items,
+    );
+    let bytes = [
+        ("compressed", now.compressed_bytes),
+        ("decompressed", now.decompressed_bytes),
+    ];
+    for (encoding, bytes) in bytes {
+        let help = "Bytes of bodies";
+        group
+            .with("encoding", encoding)
+            .counter("penstock_receive_http_bytes", help, bytes);
+    }
+}
+
+fn collect_store(families: &mut Families, source: &StoreSource) {
+    let mut group = families.component(&source.id);
+    collect_store_counters(&mut group, source.store.stats());
+    collect_store_gauges(&mut group, &source.store);
+    for (reason, bytes) in source.store.lost_bytes() {
+        let help = "Bytes lost, over all runs";
+        group
+            .with("reason", reason)
+            .counter("penstock_wal_lost_bytes", help, bytes);
+    }
+    let (counts, sum) = source.store.stats().sync_seconds.snapshot();
+    let synced = Durations {
+        sum,
+        bounds: SYNC_SECONDS_BOUNDS.to_vec(),
+        counts,
+    };
+    group.histogram(
+        "penstock_wal_sync_seconds",
+        "Write and sync of a group commit",
+        &synced,
+    );
+}
+
+fn collect_store_counters(group: &mut Group<'_>, stats: &wal::StoreStats) {
+    for (name, help, counter) in [
+        ("penstock_wal_commits", "Group commits", &stats.commits),
+        (
+            "penstock_wal_written_bytes",
+            "Bytes of frames written",
+            &stats.written_bytes,
+        ),
+        ("penstock_wal_samples", "Samples appended", &stats.samples),
+        (
+            "penstock_wal_raw_records",
+            "Exemplars, histograms and metadata appended",
+            &stats.raw_records,
+        ),
+        ("penstock_wal_frames", "Frames appended", &stats.frames),
+        (
+            "penstock_wal_refused",
+            "Appends refused because the log was full",
+            &stats.refused,
+        ),
+        (
+            "penstock_wal_segments_reclaimed",
+            "Segments removed",
+            &stats.segments_reclaimed,
+        ),
+        (
+            "prometheus_remote_write_wal_samples_appended",
+            "Samples appended",
+            &stats.samples,
+        ),
+        (
+            "prometheus_remote_storage_samples_in",
+            "Samples appended",
+            &stats.samples,
+        ),
+    ] {
+        group.counter(name, help, counter.load(Ordering::Relaxed));
+    }
+}
+
+fn collect_store_gauges(group: &mut Group<'_>, store: &Store) {
+    let full = store.stats().out_of_space.load(Ordering::Relaxed);
+    let marks = store.watermarks();
+    let (bytes, bytes_max) = store.disk_bytes();
+    for (name, help, value) in [
+        (
+            "penstock_wal_appended_position",
+            "Bytes ever handed out in the log",
+            marks.appended.get(),
+        ),
+        (
+            "penstock_wal_durable_position",
+            "Bytes of the log on the device",
+            marks.durable.get(),
+        ),
+        (
+            "penstock_wal_reclaimed_position",
+            "Bytes of the log removed again",
+            marks.reclaimed.get(),
+        ),
+        (
+            "prometheus_remote_write_wal_storage_active_series",
+            "Series",
+            store.series().len() as u64,
+        ),
+        (
+            "penstock_wal_out_of_space",
+            "1 while no segment can be prepared",
+            full,
+        ),
+        ("penstock_wal_disk_bytes", "Disk taken", bytes),
+    ] {
+        group.gauge(name, help, float(value));
+    }
+    if let Some(max) = bytes_max {
+        group.gauge(
+            "penstock_wal_disk_bytes_max",
+            "Disk that may be taken",
+            float(max),
+        );
+    }
+}
+
+/// Names of a family of counters or gauges, one per record kind.
+macro_rules! per_kind {
+    ($suffix:literal) => {
+        [
+            concat!("prometheus_remote_storage_samples", $suffix),
+            concat!("prometheus_remote_storage_exemplars", $suffix),
+            concat!("prometheus_remote_storage_histograms", $suffix),
+            concat!("prometheus_remote_storage_metadata", $suffix),
+        ]
+    };
+}
+
+const fn each(counts: Counts) -> [u64; 4] {
+    [
+        counts.samples,
+        counts.exemplars,
+        counts.histograms,
+        counts.metadata,
+    ]
+}
+
+fn collect_endpoint(families: &mut Families, source: &EndpointSource, now_ms: i64) {
+    let mut group = families.component(&source.id);
+    let mut group = group.with("remote_name", source.position.name());
+    let mut group = group.with("url", source.url.clone());
+    let now = source.stats.snapshot();
+    for (names, help, counts) in [
+        (
+            per_kind!(""),
+            "Records the endpoint has acknowledged",
+            now.sent,
+        ),
+        (
+            per_kind!("_failed"),
+            "Records the endpoint refused for good",
+            now.failed_total(),
+        ),
+        (
+            per_kind!("_retried"),
+            "Records in requests that had to be repeated",
+            now.retried,
+        ),
+    ] {
+        for (name, count) in names.into_iter().zip(each(counts)) {
+            group.counter(name, help, count);
+        }
+    }
+    for (reason, counts) in now.dropped {
+        let mut group = group.with("reason", reason.as_str());
+        for (name, count) in per_kind!("_dropped").into_iter().zip(each(counts)) {
+            group.counter(name, "Records left behind unasked", count);
+        }
+    }
+    for (reason, counts) in &now.failed {
+        let help = "Records the endpoint refused for good, by its answer";
+        let mut group = group.with("reason", reason.clone());
+        group.counter("penstock_endpoint_refused_records", help, counts.total());
+    }
+    for (name, count) in per_kind!("_pending").into_iter().zip(each(now.pending)) {
+        group.gauge(name, "Records queued or in flight", float(count));
+    }
+    collect_sending(&mut group, source, &now);
+    collect_lag(&mut group, source, &now, now_ms);
+}
+
+fn collect_sending(group: &mut Group<'_>, source: &EndpointSource, now: &shipper::Snapshot) {
+    for (name, help, count) in [
+        (
+            "prometheus_remote_storage_bytes",
+            "Compressed bytes sent",
+            now.sent_bytes,
+        ),
+        (
+            "prometheus_remote_storage_metadata_bytes",
+            "Compressed bytes of metadata sent",
+            now.sent_metadata_bytes,
+        ),
+        (
+            "prometheus_remote_storage_enqueue_retries",
+            "Waits for room in a queue",
+            now.queue_full_waits,
+        ),
+        (
+            "penstock_endpoint_requests_acknowledged",
+            "Requests acknowledged",
+            now.sent_batches,
+        ),
+    ] {
+        group.counter(name, help, count);
+    }
+    collect_queue(group, &source.queue, now);
+    let took = Durations {
+        sum: now.duration_sum.as_secs_f64(),
+        bounds: DURATION_BOUNDS_SECONDS.to_vec(),
+        counts: now.duration_counts.to_vec(),
+    };
+    let name = "prometheus_remote_storage_sent_batch_duration_seconds";
+    group.histogram(name, "How long requests took", &took);
+}
+
+fn collect_queue(group: &mut Group<'_>, queue: &QueueOptions, now: &shipper::Snapshot) {
+    let per_send = queue.max_samples_per_send as u64;
+    for (name, help, value) in [
+        (
+            "prometheus_remote_storage_shards",
+            "Queue shards",
+            u64::from(now.shards),
+        ),
+        (
+            "prometheus_remote_storage_shards_desired",
+            "Queue shards wanted",
+            u64::from(now.shards),
+        ),
+        (
+            "prometheus_remote_storage_shards_min",
+            "Fewest queue shards",
+            u64::from(queue.min_shards),
+        ),
+        (
+            "prometheus_remote_storage_shards_max",
+            "Most queue shards",
+            u64::from(queue.max_shards),
+        ),
+        (
+            "prometheus_remote_storage_shard_capacity",
+            "Records a shard may queue",
+            queue.capacity as u64,
+        ),
+        (
+            "prometheus_remote_storage_max_samples_per_send",
+            "Records in a request",
+            per_send,
+        ),
+        (
+            "penstock_endpoint_shards_backing_off",
+            "Shards waiting to try again",
+            now.shards_backing_off,
+        ),
+    ] {
+        group.gauge(name, help, float(value));
+    }
+}
+
+fn collect_lag(
+    group: &mut Group<'_>,
+    source: &EndpointSource,
+    now: &shipper::Snapshot,
+    now_ms: i64,
+) {
+    let acked = source.position.acked();
+    let behind = source.store.watermarks().durable.bytes_since(acked);
+    let lag = if behind == 0 {
+        0.0
+    } else {
+        now.lag(now_ms).as_secs_f64()
+    };
+    let help = "Bytes of the log before which everything is delivered";
+    group.gauge("penstock_endpoint_acked_position", help, float(acked.get()));
+    group.gauge(
+        "penstock_endpoint_lag_bytes",
+        "Bytes not yet delivered",
+        float(behind),
+    );
+    group.gauge(
+        "penstock_endpoint_lag_seconds",
+        "Age of the oldest record not yet delivered",
+        lag,
+    );
+    for (name, help, time_ms) in [
+        (
+            "prometheus_remote_storage_queue_highest_timestamp_seconds",
+            "Newest sample read from the log",
+            now.highest_tailed_ms,
+        ),
+        (
+            "prometheus_remote_storage_queue_highest_sent_timestamp_seconds",
+            "Newest sample sent",
+            now.highest_sent_ms,
+        ),
+        (
+            "penstock_endpoint_last_success_timestamp_seconds",
+            "When a request was last acknowledged",
+            now.last_success_ms,
+        ),
+    ] {
+        if let Some(ms) = time_ms.and_then(|ms| u64::try_from(ms).ok()) {
+            group.gauge(name, help, float(ms) / 1000.0);
+        }
+    }
+}

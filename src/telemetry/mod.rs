@@ -1,0 +1,6 @@
+//! Turns what the agent does into log lines and metrics.
+
+pub(crate) mod families;
+pub(crate) mod logs;
+pub(crate) mod metrics;
+mod process;
