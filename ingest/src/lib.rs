@@ -1,1 +1,51 @@
-//! Placeholder.
+//! Turns remote-write requests into durable positions of the log.
+//!
+//! ```text
+//! socket -> listen -> connection -> http -> decode -> intern -> append -> wait until durable -> 204
+//! ```
+//!
+//! | file | does |
+//! |---|---|
+//! | `options` | settings, resolved |
+//! | `shard` | the threads: starts and stops everything below |
+//! | `listen` | address -> one socket per shard |
+//! | `connection` | socket -> requests in order, with deadlines |
+//! | `http` | request -> answer: the main path of a request |
+//! | `negotiate` | head of a request -> may it go on |
+//! | `admit` | bytes and connections at work -> may one more come in |
+//! | `append` | compressed body -> positions in the log |
+//! | `decode` | body -> batch of samples and records |
+//! | `intern` | label bytes -> series refs of a store |
+//! | `answer` | outcome -> status and text |
+//! | `stats` | what happened -> numbers to read |
+//! | `proto` | the slow and obvious codec: oracle, test data |
+//!
+//! # Invariants
+//! - A 2xx means that every sample of the request is durable in every store it goes to.
+//! - A sample in the log belongs to the series whose canonical label bytes equal the labels it was
+//!   sent with, byte for byte after canonicalisation.
+//! - From the last byte of a body to its position in the log nothing waits, and in steady state
+//!   nothing is allocated.
+
+#![forbid(unsafe_code)]
+
+mod admit;
+mod answer;
+mod append;
+mod connection;
+pub mod decode;
+mod error;
+mod http;
+pub mod intern;
+mod listen;
+mod negotiate;
+mod options;
+pub mod proto;
+mod shard;
+mod stats;
+
+pub use decode::labels::Reason;
+pub use error::Error;
+pub use options::{CONNECTIONS_MAX_DEFAULT, ReceiverOptions, ShardsOptions};
+pub use shard::Shards;
+pub use stats::{CUT_OFF, DURATION_BUCKETS_US, ReceiverStats, STATUS_CODES, Snapshot};

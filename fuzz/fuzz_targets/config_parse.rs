@@ -1,0 +1,3 @@
+//! Turns fuzzer bytes into configuration; refusing is fine, panicking is not.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &str| config::fuzz::parse(data));

@@ -1,0 +1,201 @@
+//! Turns the outcome of a request into a status and a line of text, in one place.
+//!
+//! Senders log the first kilobyte of an answer and drop or retry by its status: 4xx is dropped,
+//! 429 and 5xx are retried.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use crate::decode::labels::Reason;
+use crate::decode::snappy::Refused;
+use crate::decode::{Malformed, Refusals};
+
+/// An answer on its way out.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    status: StatusCode,
+    text: String,
+    header: Option<(HeaderName, HeaderValue)>,
+    closes: bool,
+}
+
+impl Answer {
+    fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self {
+            status,
+            text: text.into(),
+            header: None,
+            closes: false,
+        }
+    }
+
+    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// Everything is durable.
+    pub(crate) fn stored() -> Self {
+        Self::new(StatusCode::NO_CONTENT, "")
+    }
+
+    pub(crate) fn not_found(path: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            format!("not found; remote write is at {path}"),
+        )
+    }
+
+    pub(crate) fn only_post() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method not allowed, only POST",
+        )
+        .with(ALLOW, "POST")
+    }
+
+    pub(crate) fn unsupported(reason: String) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason)
+    }
+
+    pub(crate) fn too_large(what: &str, bytes: Option<u64>, limit: usize) -> Self {
+        let bytes = bytes.map_or_else(String::new, |bytes| format!(" of {bytes} bytes"));
+        let text = format!("{what}{bytes} is larger than the limit of {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+    }
+
+    pub(crate) fn snappy(refused: Refused, limit: usize) -> Self {
+        match refused {
+            Refused::TooLong { claimed } => {
+                let claimed = u64::try_from(claimed).ok();
+                Self::too_large("the decompressed body", claimed, limit)
+            }
+            Refused::Broken(what) => {
+                Self::new(StatusCode::BAD_REQUEST, format!("bad snappy block: {what}"))
+            }
+        }
+    }
+
+    pub(crate) fn malformed(malformed: Malformed) -> Self {
+        let text = format!("bad protobuf: {malformed} of the decompressed body");
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    pub(crate) fn body_ended_early(error: &hyper::Error) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            format!("the body could not be read: {error}"),
+        )
+        .and_close()
+    }
+
+    pub(crate) fn body_too_slow(timeout: Duration) -> Self {
+        let text = format!("the body did not arrive within {timeout:?}");
+        Self::new(StatusCode::REQUEST_TIMEOUT, text).and_close()
+    }
+
+    pub(crate) fn too_many_bytes_in_flight() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many bytes are in flight, try again later",
+        )
+        .with(RETRY_AFTER, "1")
+    }
+
+    /// Part of the request is durable, the rest is not allowed.
+    pub(crate) fn refused(refused: &Refusals) -> Self {
+        let mut text = String::from("some series were refused, the others are stored:");
+        for reason in Reason::ALL {
+            let at = reason.index();
+            if refused.series[at] > 0 {
+                let (series, items) = (refused.series[at], refused.items[at]);
+                // Writing to a string cannot fail.
+                write!(text, " {reason}: {series} series with {items} samples;").unwrap_or(());
+            }
+        }
+        if let Some((shown, reason)) = &refused.first {
+            write!(text, " first: {reason} in {shown}").unwrap_or(());
+        }
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    pub(crate) fn log(error: &wal::Error) -> Self {
+        let text = error.to_string();
+        if error.is_full() {
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "5")
+        } else if error.is_poisoned() {
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
+        } else if error.is_too_large() {
+            Self::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+        } else {
+            Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+        }
+    }
+
+    /// The connection is closed after this answer.
+    pub(crate) fn and_close(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn into_response(mut self) -> Response<Full<Bytes>> {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        let is_text = !self.text.is_empty();
+        let mut response = Response::new(Full::new(Bytes::from(self.text)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        if is_text {
+            headers.insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; charset=utf-8"),
+            );
+        }
+        if let Some((name, value)) = self.header {
+            headers.insert(name, value);
+        }
+        if self.closes {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status_and_header(error: &wal::Error) -> (u16, Option<HeaderName>) {
+        let answer = Answer::log(error);
+        (
+            answer.status().as_u16(),
+            answer.header.map(|(name, _)| name),
+        )
+    }
+
+    #[test]
+    fn every_failure_of_the_log_has_its_status() {
+        let full = wal::Error::Full {
+            reason: wal::FullReason::Segments,
+        };
+        assert_eq!(status_and_header(&full), (503, Some(RETRY_AFTER)));
+        let poisoned = wal::Error::Poisoned("sync failed".into());
+        assert_eq!(status_and_header(&poisoned), (503, None));
+        let large = wal::Error::TooLarge { bytes: 2, limit: 1 };
+        assert_eq!(status_and_header(&large), (413, None));
+        assert_eq!(
+            status_and_header(&wal::Error::Options("x".into())),
+            (500, None)
+        );
+    }
+}

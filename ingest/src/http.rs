@@ -1,0 +1,266 @@
+//! Turns an HTTP request into an answer: read, append, wait until durable, say so.
+//!
+//! # Invariants
+//! - 204 and 400 with a list of refused series are sent only after everything that was not refused
+//!   is durable in every store of the receiver.
+//! - Every request gets at most one answer and is counted once, answered or cut off.
+//!
+//! # Failure
+//! | what | answer | then |
+//! |---|---|---|
+//! | other path, method, type, encoding | 404, 405, 415 | connection stays |
+//! | body too large, compressed or not | 413 | closes if there is much left to read |
+//! | no snappy, no protobuf | 400 with the byte | nothing was stored |
+//! | series that are not allowed | 400 with counts and the first | the others are stored |
+//! | body too slow | 408 | closes |
+//! | too many bytes in flight | 429, retry after 1 s | |
+//! | log full | 503, retry after 5 s | |
+//! | log failed | 503 | |
+//!
+//! # Limits
+//! - Body bytes and bytes in flight, see [`ReceiverOptions`]; of a body nobody wants, at most
+//!   [`DRAIN_BYTES_MAX`] are read so that the sender sees the answer and can go on.
+//!
+//! # Threads
+//! - Runs on the shard thread of the connection. Between the last byte of the body and the wait
+//!   for the disk nothing waits.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::http::request::Parts;
+use hyper::{Request, Response};
+use wal::{Durable, SharedClock};
+
+use crate::admit::Permit;
+use crate::answer::Answer;
+use crate::append::{Appender, Failure};
+use crate::connection::Connection;
+use crate::decode::snappy;
+use crate::negotiate::check_head;
+use crate::options::ReceiverOptions;
+use crate::stats::{CUT_OFF, Counters, ReceiverStats};
+
+/// Most bytes read of a body nobody wants.
+const DRAIN_BYTES_MAX: u64 = 1 << 20;
+
+/// Most body buffers a shard thread keeps for reuse, and how large each may be.
+const SPARE_BUFFERS_MAX: usize = 64;
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
+/// What the receivers of one shard thread share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) shard: usize,
+    pub(crate) clock: SharedClock,
+    pub(crate) appender: RefCell<Appender>,
+    pub(crate) durables: Vec<Durable>,
+    pub(crate) buffers: RefCell<Vec<Vec<u8>>>,
+}
+
+/// One receiver on one shard thread.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    pub(crate) options: Arc<ReceiverOptions>,
+    pub(crate) stats: Arc<ReceiverStats>,
+    pub(crate) worker: Rc<Worker>,
+}
+
+impl Receiver {
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.stats.shards[self.worker.shard]
+    }
+}
+
+/// A body buffer that goes back to the shard's spare ones.
+struct Buffer<'w> {
+    worker: &'w Worker,
+    bytes: Vec<u8>,
+}
+
+impl<'w> Buffer<'w> {
+    fn new(worker: &'w Worker) -> Self {
+        let bytes = worker.buffers.borrow_mut().pop().unwrap_or_default();
+        Self { worker, bytes }
+    }
+}
+
+impl Drop for Buffer<'_> {
+    fn drop(&mut self) {
+        let mut spare = self.worker.buffers.borrow_mut();
+        if self.bytes.capacity() <= SPARE_BYTES_MAX && spare.len() < SPARE_BUFFERS_MAX {
+            self.bytes.clear();
+            spare.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+/// Counts a request once, also when it is cut off while we read or wait.
+struct Counted<'r> {
+    receiver: &'r Receiver,
+    started: Duration,
+    status: u16,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let took = self
+            .receiver
+            .worker
+            .clock
+            .monotonic()
+            .saturating_sub(self.started);
+        self.receiver.counters().answered(self.status, took);
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn respond(
+    receiver: &Receiver,
+    connection: &Connection,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    receiver.counters().started();
+    let started = receiver.worker.clock.monotonic();
+    let mut counted = Counted {
+        receiver,
+        started,
+        status: CUT_OFF,
+    };
+    let answer = match take(receiver, connection, request).await {
+        Ok(()) => Answer::stored(),
+        Err(answer) => answer,
+    };
+    counted.status = answer.status().as_u16();
+    answer.into_response()
+}
+
+/// The main path. An answer other than 204 leaves as an error.
+async fn take(
+    receiver: &Receiver,
+    connection: &Connection,
+    request: Request<Incoming>,
+) -> Result<(), Answer> {
+    let (head, mut body) = request.into_parts();
+    if let Err(answer) = check_head(&head, body.size_hint().exact(), &receiver.options) {
+        return Err(drain(receiver, &head, body, answer).await);
+    }
+    let mut permit = receiver.stats.bytes.permit();
+    let mut compressed = Buffer::new(&receiver.worker);
+    let read = read(receiver, &mut body, &mut permit, &mut compressed.bytes);
+    match tokio::time::timeout(receiver.options.read_timeout, read).await {
+        Ok(Ok(())) => {}
+        Ok(Err(answer)) => return Err(drain(receiver, &head, body, answer).await),
+        Err(_) => return Err(Answer::body_too_slow(receiver.options.read_timeout)),
+    }
+    let mut positions = connection.positions.take();
+    let appended = append(
+        receiver,
+        connection,
+        &mut permit,
+        &compressed.bytes,
+        &mut positions,
+    );
+    drop(compressed);
+    let refused = appended?;
+    for (store, position) in receiver.options.stores.iter().zip(&positions) {
+        let mut durable = receiver.worker.durables[*store].clone();
+        durable
+            .reached(*position)
+            .await
+            .map_err(|error| Answer::log(&error))?;
+    }
+    connection.positions.replace(positions);
+    refused.map_or(Ok(()), Err)
+}
+
+/// Reads the whole body into `out`.
+async fn read(
+    receiver: &Receiver,
+    body: &mut Incoming,
+    permit: &mut Permit<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Answer> {
+    let limit = receiver.options.body_bytes_max;
+    // Not more than is kept anyway: a sender may promise what it never sends.
+    let promised = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    out.reserve(promised.min(SPARE_BYTES_MAX));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Answer::body_ended_early(&error))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if out.len() + data.len() > limit {
+            return Err(Answer::too_large("the compressed body", None, limit));
+        }
+        if !permit.take(data.len()) {
+            return Err(Answer::too_many_bytes_in_flight());
+        }
+        out.extend_from_slice(&data);
+    }
+    Ok(())
+}
+
+/// Appends the body to the receiver's stores. `Ok(Some(_))` is the answer to give once the rest is
+/// durable, when something was refused.
+fn append(
+    receiver: &Receiver,
+    connection: &Connection,
+    permit: &mut Permit<'_>,
+    compressed: &[u8],
+    positions: &mut Vec<wal::Position>,
+) -> Result<Option<Answer>, Answer> {
+    let limit = receiver.options.body_bytes_max;
+    let claimed = snappy::claimed_length(compressed, limit)
+        .map_err(|refused| Answer::snappy(refused, limit))?;
+    if !permit.take(claimed) {
+        return Err(Answer::too_many_bytes_in_flight());
+    }
+    receiver.counters().received(compressed.len(), claimed);
+    let mut appender = receiver.worker.appender.borrow_mut();
+    let mut route = connection.route.borrow_mut();
+    match appender.append(compressed, claimed, &mut route, positions) {
+        Ok(()) => {}
+        Err(Failure::Snappy(refused)) => return Err(Answer::snappy(refused, limit)),
+        Err(Failure::Malformed(malformed)) => return Err(Answer::malformed(malformed)),
+        Err(Failure::Log(error)) => return Err(Answer::log(&error)),
+    }
+    receiver
+        .counters()
+        .stored(&appender.batch, route.stores.is_empty());
+    let refused = &appender.batch.refused;
+    let answer = (!refused.is_empty()).then(|| Answer::refused(refused));
+    appender.finish();
+    Ok(answer)
+}
+
+/// Reads away the body of a request that is refused, if that is not much: closing a connection
+/// with unread bytes makes the sender's system throw our answer away.
+async fn drain(receiver: &Receiver, head: &Parts, mut body: Incoming, answer: Answer) -> Answer {
+    let left = body.size_hint().lower();
+    let waits_for_go = head.headers.contains_key(hyper::header::EXPECT);
+    if left > DRAIN_BYTES_MAX || waits_for_go {
+        return answer.and_close();
+    }
+    let reading = async {
+        let mut seen = 0u64;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame
+                .data_ref()
+                .map_or(0, |data| u64::try_from(data.len()).unwrap_or(0));
+            if seen > DRAIN_BYTES_MAX {
+                return false;
+            }
+        }
+        body.is_end_stream()
+    };
+    match tokio::time::timeout(receiver.options.read_timeout, reading).await {
+        Ok(true) => answer,
+        Ok(false) | Err(_) => answer.and_close(),
+    }
+}

@@ -1,0 +1,448 @@
+//! Turns label bytes into series refs of one store: predicted first, then looked up, then defined.
+//!
+//! Senders repeat themselves: after series A came series B last time, so B's bytes are compared
+//! with what follows A now, and nearly always that is the whole work. Only when it is not are the
+//! labels hashed and looked up, and only when they are unknown are they parsed and checked.
+//!
+//! # Invariants
+//! - A ref is given out only for label bytes that equal the stored ones, or whose canonical form
+//!   does. A wrong guess costs time, never a wrong series.
+//! - After [`Interner::define_new`] no sample and no exemplar or histogram of the batch is without
+//!   ref.
+//! - The table learns only what it did not predict, so steady traffic writes nothing shared.
+//!
+//! # Failure
+//! - [`Interner::define_new`] may fail (full disk, too many series): the batch must be dropped.
+//!   Series defined on the way stay; that harms nothing.
+
+use std::mem;
+use std::ops::Range;
+
+use wal::{NewSeries, SeriesRef, SeriesTable};
+
+use crate::decode::labels::LabelSet;
+use crate::decode::{Batch, Brought, Malformed, NotAllowed, Resolve, Slot};
+
+/// How much of a refused series' labels an answer shows.
+const SHOWN_BYTES_MAX: usize = 200;
+
+/// A series to be defined when the whole request has been read.
+#[derive(Debug)]
+struct Pending {
+    hash: u64,
+    /// Its canonical label bytes in [`Scratch::arena`].
+    labels: Range<usize>,
+    brought: Brought,
+}
+
+/// Buffers of the interner; owned by a shard thread, reused from request to request.
+#[derive(Default, Debug)]
+pub struct Scratch {
+    set: LabelSet,
+    arena: Vec<u8>,
+    pending: Vec<Pending>,
+}
+
+impl Scratch {
+    /// Gives memory back after a request with very many new series.
+    pub(crate) fn shrink(&mut self, bytes_max: usize) {
+        self.arena.clear();
+        self.pending.clear();
+        self.arena.shrink_to(bytes_max);
+        self.pending.shrink_to(bytes_max / size_of::<Pending>());
+    }
+}
+
+/// Resolves the series of one request in one store.
+#[derive(Debug)]
+pub struct Interner<'s> {
+    table: &'s SeriesTable,
+    scratch: &'s mut Scratch,
+    /// The series before this request, on the same connection.
+    before: SeriesRef,
+    /// The series before this one; `None` behind one that has no ref yet.
+    previous: Option<SeriesRef>,
+}
+
+impl<'s> Interner<'s> {
+    /// Resolves in `table`; `before` is the last series of the connection's last request.
+    pub fn new(table: &'s SeriesTable, scratch: &'s mut Scratch, before: SeriesRef) -> Self {
+        scratch.arena.clear();
+        scratch.pending.clear();
+        Self {
+            table,
+            scratch,
+            before,
+            previous: Some(before),
+        }
+    }
+
+    /// Defines the series that were new and gives what they brought its ref. Returns the last
+    /// series of the request.
+    ///
+    /// # Errors
+    ///
+    /// The store could not define them; the batch must not be used.
+    pub fn define_new(self, batch: &mut Batch) -> Result<SeriesRef, wal::Error> {
+        if self.scratch.pending.is_empty() {
+            return Ok(self.previous.unwrap_or(self.before));
+        }
+        let arena = &self.scratch.arena;
+        let labels = |range: &Range<usize>| arena.get(range.clone()).unwrap_or_default();
+        let mut new: Vec<NewSeries<'_>> = self
+            .scratch
+            .pending
+            .iter()
+            .map(|pending| NewSeries {
+                hash: pending.hash,
+                labels: labels(&pending.labels),
+                series: SeriesRef::NONE,
+            })
+            .collect();
+        self.table.define(&mut new)?;
+        for (pending, defined) in self.scratch.pending.iter().zip(&new) {
+            pending.brought.assign(defined.series, batch);
+        }
+        debug_assert!(batch.samples.iter().all(|sample| !sample.series.is_none()));
+        Ok(self.learn_all(batch))
+    }
+
+    /// Learns the order of the request's samples, now that all have refs.
+    fn learn_all(&self, batch: &Batch) -> SeriesRef {
+        let mut previous = self.before;
+        for sample in &batch.samples {
+            if sample.series != previous {
+                self.learn(previous, sample.series);
+                previous = sample.series;
+            }
+        }
+        previous
+    }
+
+    fn learn(&self, after: SeriesRef, next: SeriesRef) {
+        if self.table.predicted(after) != next {
+            self.table.learn(after, next);
+        }
+    }
+
+    /// A series that was found the slow way.
+    fn found(&mut self, series: SeriesRef) -> Slot {
+        if let Some(previous) = self.previous {
+            self.learn(previous, series);
+        }
+        self.previous = Some(series);
+        Slot::Known(series)
+    }
+
+    /// Parses and checks the labels, and finds the series by its canonical form or notes it as new.
+    fn unknown(
+        &mut self,
+        body: &[u8],
+        fields: &[Range<usize>],
+        brought: &Brought,
+    ) -> Result<Result<Slot, NotAllowed>, Malformed> {
+        let Scratch {
+            set,
+            arena,
+            pending,
+        } = &mut *self.scratch;
+        set.read(body, fields)?;
+        let start = arena.len();
+        if let Err(reason) = set.append_canonical(body, arena) {
+            return Ok(Err(NotAllowed {
+                reason,
+                shown: set.show(body, SHOWN_BYTES_MAX),
+            }));
+        }
+        let labels = start..arena.len();
+        let canonical = arena.get(start..).unwrap_or_default();
+        let hash = self.table.hash(canonical);
+        if let Some(series) = self.table.find(hash, canonical) {
+            arena.truncate(start);
+            return Ok(Ok(self.found(series)));
+        }
+        pending.push(Pending {
+            hash,
+            labels,
+            brought: brought.clone(),
+        });
+        self.previous = None;
+        Ok(Ok(Slot::New))
+    }
+}
+
+impl Resolve for Interner<'_> {
+    #[inline]
+    fn predicted(&mut self, series: &[u8]) -> Option<(SeriesRef, usize)> {
+        let guess = self.table.predicted(self.previous?);
+        let labels = self.table.labels(guess);
+        // A label more behind the equal bytes is another label set.
+        if labels.is_empty()
+            || !series.starts_with(labels)
+            || series.get(labels.len()) == Some(&crate::decode::labels::LABEL_TAG)
+        {
+            return None;
+        }
+        self.previous = Some(guess);
+        Some((guess, labels.len()))
+    }
+
+    fn resolve(
+        &mut self,
+        body: &[u8],
+        fields: &[Range<usize>],
+        brought: &Brought,
+    ) -> Result<Result<Slot, NotAllowed>, Malformed> {
+        if let [field] = fields {
+            let labels = body.get(field.clone()).unwrap_or_default();
+            // An entry per sample or exemplar: the same series several times in a row. Not
+            // learned, or the prediction of what follows it would be lost each time.
+            if let Some(previous) = self.previous
+                && !labels.is_empty()
+                && self.table.labels(previous) == labels
+            {
+                return Ok(Ok(Slot::Known(previous)));
+            }
+            if let Some(series) = self.table.find(self.table.hash(labels), labels) {
+                return Ok(Ok(self.found(series)));
+            }
+        }
+        self.unknown(body, fields, brought)
+    }
+}
+
+/// Borrowed records of a batch, in a buffer whose memory outlives the borrow.
+#[derive(Default, Debug)]
+pub struct RawRecords(Vec<wal::RawRecord<'static>>);
+
+impl RawRecords {
+    /// Calls `with` with the batch's records.
+    pub fn with<T>(
+        &mut self,
+        body: &[u8],
+        batch: &Batch,
+        with: impl FnOnce(&[wal::RawRecord<'_>]) -> T,
+    ) -> T {
+        let mut records: Vec<wal::RawRecord<'_>> = mem::take(&mut self.0);
+        records.extend(batch.records.iter().map(|record| wal::RawRecord {
+            series: record.series,
+            kind: record.kind,
+            bytes: body.get(record.bytes.clone()).unwrap_or_default(),
+        }));
+        let result = with(&records);
+        records.clear();
+        // Collecting an empty vector of one lifetime into another reuses its memory.
+        self.0 = records
+            .into_iter()
+            .map(|_| unreachable!("the vector is empty"))
+            .collect();
+        result
+    }
+
+    /// Gives memory back after a request with very many records.
+    pub(crate) fn shrink(&mut self, bytes_max: usize) {
+        self.0
+            .shrink_to(bytes_max / size_of::<wal::RawRecord<'_>>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use wal::{Store, StoreOptions};
+
+    use super::*;
+    use crate::decode::labels::Reason;
+    use crate::decode::remote_write_v1::scan;
+    use crate::proto;
+
+    struct Bench {
+        store: Store,
+        scratch: Scratch,
+        batch: Batch,
+        previous: SeriesRef,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new(series_max: u32) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let options = StoreOptions {
+                segment_bytes: 64 << 10,
+                ring_bytes: 64 << 10,
+                series_chunk_bytes: 1 << 20,
+                series_max,
+                ..StoreOptions::default()
+            };
+            let store = Store::open(dir.path(), options).unwrap();
+            let previous = SeriesRef::NONE;
+            let (scratch, batch) = (Scratch::default(), Batch::default());
+            Self {
+                store,
+                scratch,
+                batch,
+                previous,
+                _dir: dir,
+            }
+        }
+
+        /// Interns a request of one sample per name; the refs in order.
+        fn intern(&mut self, names: &[&str]) -> Result<Vec<u32>, wal::Error> {
+            let series: Vec<_> = names.iter().map(|name| vec![("__name__", *name)]).collect();
+            self.intern_labels(&series)
+        }
+
+        fn intern_labels(&mut self, all: &[Vec<(&str, &str)>]) -> Result<Vec<u32>, wal::Error> {
+            let label = |&(name, value): &(&str, &str)| proto::Label {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            };
+            let timeseries = all
+                .iter()
+                .map(|labels| proto::TimeSeries {
+                    labels: labels.iter().map(label).collect(),
+                    samples: vec![proto::Sample {
+                        value: 1.0,
+                        timestamp: 1_700_000_000_000,
+                    }],
+                    ..Default::default()
+                })
+                .collect();
+            let body = proto::WriteRequest {
+                timeseries,
+                metadata: vec![],
+            }
+            .encode_to_vec();
+            self.batch.clear();
+            let table = self.store.series();
+            let mut interner = Interner::new(table, &mut self.scratch, self.previous);
+            scan(&body, &mut interner, &mut self.batch, &mut Vec::new()).unwrap();
+            self.previous = interner.define_new(&mut self.batch)?;
+            Ok(self
+                .batch
+                .samples
+                .iter()
+                .map(|sample| sample.series.get())
+                .collect())
+        }
+
+        /// The chain of predictions from `after` on.
+        fn chain(&self, after: u32, length: usize) -> Vec<u32> {
+            let mut at = SeriesRef::new(after);
+            let mut chain = Vec::new();
+            for _ in 0..length {
+                at = self.store.series().predicted(at);
+                chain.push(at.get());
+            }
+            chain
+        }
+    }
+
+    #[test]
+    fn new_series_get_refs_and_their_order_is_learned_at_once() {
+        let mut bench = Bench::new(100);
+        assert_eq!(bench.intern(&["a", "b", "c"]).unwrap(), [1, 2, 3]);
+        assert_eq!(bench.chain(0, 3), [1, 2, 3]);
+        assert_eq!(bench.intern(&["a", "b", "c"]).unwrap(), [1, 2, 3]);
+        assert_eq!(bench.chain(0, 6), [1, 2, 3, 1, 2, 3]);
+    }
+
+    #[test]
+    fn another_order_is_found_and_learned() {
+        let mut bench = Bench::new(100);
+        bench.intern(&["a", "b", "c"]).unwrap();
+        assert_eq!(bench.intern(&["c", "a", "b"]).unwrap(), [3, 1, 2]);
+        assert_eq!(bench.chain(3, 2), [1, 2]);
+        assert_eq!(bench.intern(&["a", "new", "b"]).unwrap(), [1, 4, 2]);
+        assert_eq!(bench.chain(1, 2), [4, 2]);
+    }
+
+    #[test]
+    fn a_guess_that_is_only_the_beginning_of_the_labels_is_no_hit() {
+        let mut bench = Bench::new(100);
+        let short = vec![("__name__", "up")];
+        let long = vec![("__name__", "up"), ("zone", "z")];
+        bench.intern_labels(std::slice::from_ref(&short)).unwrap();
+        bench.previous = SeriesRef::NONE;
+        assert_eq!(
+            bench.intern_labels(std::slice::from_ref(&long)).unwrap(),
+            [2]
+        );
+        assert_eq!(bench.store.series().len(), 2);
+    }
+
+    #[test]
+    fn entries_of_the_same_series_in_a_row_keep_the_prediction() {
+        let mut bench = Bench::new(100);
+        bench.intern(&["a", "b"]).unwrap();
+        assert_eq!(bench.intern(&["a", "a", "b", "b"]).unwrap(), [1, 1, 2, 2]);
+        assert_eq!(bench.chain(1, 2), [2, 1]);
+    }
+
+    #[test]
+    fn a_new_series_named_twice_is_defined_once() {
+        let mut bench = Bench::new(100);
+        assert_eq!(bench.intern(&["a", "b", "a"]).unwrap(), [1, 2, 1]);
+        assert_eq!(bench.store.series().len(), 2);
+    }
+
+    #[test]
+    fn unsorted_labels_are_the_same_series() {
+        let mut bench = Bench::new(100);
+        let sorted = vec![("__name__", "up"), ("a", "1"), ("b", "2")];
+        let mut unsorted = sorted.clone();
+        unsorted.reverse();
+        unsorted.push(("empty", ""));
+        let all = [unsorted.clone(), sorted, unsorted];
+        assert_eq!(bench.intern_labels(&all).unwrap(), [1, 1, 1]);
+        assert_eq!(bench.intern_labels(&all).unwrap(), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_refused_series_leaves_its_neighbours_alone() {
+        let mut bench = Bench::new(100);
+        let all = [
+            vec![("__name__", "a")],
+            vec![("x", "y")],
+            vec![("__name__", "b")],
+        ];
+        for _ in 0..2 {
+            assert_eq!(bench.intern_labels(&all).unwrap(), [1, 2]);
+            assert_eq!(
+                bench.batch.refused.series[Reason::MissingMetricName.index()],
+                1
+            );
+        }
+        assert_eq!(bench.chain(1, 2), [2, 1]);
+    }
+
+    #[test]
+    fn too_many_series_are_an_error_and_known_ones_go_on() {
+        let mut bench = Bench::new(2);
+        assert!(bench.intern(&["a", "b", "c"]).unwrap_err().is_full());
+        assert_eq!(bench.intern(&["a", "b"]).unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn borrowed_records_reuse_their_memory() {
+        let mut records = RawRecords::default();
+        let at = crate::decode::RecordAt {
+            series: SeriesRef::new(1),
+            kind: wal::RecordKind::Exemplar,
+            bytes: 1..3,
+        };
+        let batch = Batch {
+            records: vec![at; 10],
+            ..Batch::default()
+        };
+        let place = |records: &mut RawRecords, body: &[u8]| {
+            records.with(body, &batch, |records| {
+                assert_eq!(records.len(), 10);
+                assert_eq!(records[9].bytes, &body[1..3]);
+                records.as_ptr().addr()
+            })
+        };
+        let first = place(&mut records, b"abcd");
+        assert_eq!(place(&mut records, b"efgh"), first);
+    }
+}

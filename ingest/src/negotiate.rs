@@ -1,0 +1,179 @@
+//! Turns the head of a request into "this is a remote-write 1.0 request" or the answer why not.
+
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method};
+
+use crate::answer::Answer;
+use crate::options::ReceiverOptions;
+
+/// Where requests are accepted: the agent's path and the one of Prometheus itself.
+const PATHS: [&str; 2] = ["/api/v1/metrics/write", "/api/v1/write"];
+const MEDIA_TYPE: &str = "application/x-protobuf";
+const ENCODING: &str = "snappy";
+const MESSAGE: &str = "prometheus.WriteRequest";
+
+/// Refuses everything that is no remote-write 1.0 request, before its body is read. `length` is
+/// that of the body, if the head says so.
+pub(crate) fn check_head(
+    head: &Parts,
+    length: Option<u64>,
+    options: &ReceiverOptions,
+) -> Result<(), Answer> {
+    if !PATHS.contains(&head.uri.path()) {
+        return Err(Answer::not_found(PATHS[0]));
+    }
+    if head.method != Method::POST {
+        return Err(Answer::only_post());
+    }
+    if let Some(given) = unusual(&head.headers, &CONTENT_TYPE, MEDIA_TYPE) {
+        check_content_type(&given).map_err(Answer::unsupported)?;
+    }
+    if let Some(given) = unusual(&head.headers, &CONTENT_ENCODING, ENCODING)
+        && !given.is_empty()
+        && !given.eq_ignore_ascii_case(ENCODING)
+    {
+        let given = shown(&given);
+        return Err(Answer::unsupported(format!(
+            "content encoding {given} is not supported, only snappy (block format)"
+        )));
+    }
+    let limit = options.body_bytes_max;
+    if let Some(length) = length
+        && usize::try_from(length).map_or(true, |length| length > limit)
+    {
+        return Err(Answer::too_large(
+            "the compressed body",
+            Some(length),
+            limit,
+        ));
+    }
+    Ok(())
+}
+
+/// What a header says, unless it is not there or exactly `usual`. Several values are trimmed and
+/// joined, unprintable bytes are lossy.
+fn unusual(headers: &HeaderMap, name: &HeaderName, usual: &str) -> Option<String> {
+    let mut all = headers.get_all(name).iter();
+    match (all.next()?, all.next()) {
+        (only, None) if only.as_bytes() == usual.as_bytes() => None,
+        _ => {
+            let text = headers.get_all(name).iter().map(|value| value.as_bytes());
+            let text = text.map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
+            Some(text.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// A header value in quotes, bounded.
+fn shown(value: &str) -> String {
+    let cut: String = value.chars().take(100).collect();
+    format!("{cut:?}")
+}
+
+/// Checks media type and the `proto` parameter, if there is one.
+fn check_content_type(given: &str) -> Result<(), String> {
+    let mut parts = split_parameters(given).into_iter();
+    let media_type = parts.next().unwrap_or_default();
+    if media_type.is_empty() && parts.len() == 0 {
+        return Ok(());
+    }
+    if !media_type.eq_ignore_ascii_case(MEDIA_TYPE) {
+        return Err(format!(
+            "content type {} is not supported, only {MEDIA_TYPE}",
+            shown(&media_type)
+        ));
+    }
+    for parameter in parts {
+        let Some((name, value)) = parameter.split_once('=') else {
+            continue;
+        };
+        let message = unquoted(value.trim());
+        if name.trim().eq_ignore_ascii_case("proto") && message != MESSAGE {
+            return Err(format!(
+                "protobuf message {} is not supported, only {MESSAGE} (remote write 1.0)",
+                shown(&message)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The parts between semicolons that stand outside quotes, trimmed.
+fn split_parameters(value: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for c in value.chars() {
+        if c == ';' && !is_quoted {
+            parts.push(String::new());
+            continue;
+        }
+        if c == '"' && !is_escaped {
+            is_quoted = !is_quoted;
+        }
+        is_escaped = is_quoted && c == '\\' && !is_escaped;
+        if let Some(part) = parts.last_mut() {
+            part.push(c);
+        }
+    }
+    parts
+        .into_iter()
+        .map(|part| part.trim().to_owned())
+        .collect()
+}
+
+/// A token as it is, a quoted string without its quotes and escapes.
+fn unquoted(value: &str) -> String {
+    let Some(inner) = value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    else {
+        return value.to_owned();
+    };
+    let mut out = String::with_capacity(inner.len());
+    let mut is_escaped = false;
+    for c in inner.chars() {
+        is_escaped = c == '\\' && !is_escaped;
+        if !is_escaped {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_media_type_is_accepted_in_every_spelling() {
+        for given in [
+            "",
+            "application/x-protobuf",
+            "Application/X-Protobuf",
+            "application/x-protobuf;proto=prometheus.WriteRequest",
+            "application/x-protobuf; PROTO=\"prometheus.WriteRequest\" ; charset=utf-8",
+            "application/x-protobuf;version=\"a;proto=x\"",
+            "application/x-protobuf; proto=\"prometheus\\.WriteRequest\"",
+            "application/x-protobuf;",
+        ] {
+            assert_eq!(check_content_type(given), Ok(()), "{given}");
+        }
+    }
+
+    #[test]
+    fn another_type_or_message_is_refused_with_what_is_accepted() {
+        for given in [
+            "text/plain",
+            "application/x-protobuf-x",
+            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+            "application/x-protobuf;proto=Prometheus.WriteRequest",
+            "application/x-protobuf;proto=",
+            ";proto=prometheus.WriteRequest",
+            "application/json, application/x-protobuf",
+        ] {
+            let reason = check_content_type(given).unwrap_err();
+            assert!(reason.contains("only "), "{given}: {reason}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Turns what the configuration says about receiving into resolved settings.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use wal::{IoEngine, SharedClock};
+
+/// Connections per receiver when the setting is 0: enough for a fleet, and bounded.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 16_384;
+
+/// How the shard threads run.
+#[derive(Clone, Debug)]
+pub struct ShardsOptions {
+    /// Number of shard threads, at least 1.
+    pub threads: usize,
+    /// How the stores' committers do their file I/O.
+    pub engine: IoEngine,
+    /// How long requests in flight may take to finish once accepting has stopped.
+    pub shutdown_grace: Duration,
+    /// Where time comes from.
+    pub clock: SharedClock,
+}
+
+/// One place where requests are received.
+#[derive(Clone, Debug)]
+pub struct ReceiverOptions {
+    /// The component's name, for logs and metrics.
+    pub name: String,
+    /// Where to listen; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Where requests go: indexes into the stores given to `Shards::start`, in the order of
+    /// `forward_to`. Empty: requests are checked, counted and dropped.
+    pub stores: Vec<usize>,
+    /// Most connections at a time; 0 means [`CONNECTIONS_MAX_DEFAULT`].
+    pub connections_max: usize,
+    /// Most time for the head of a request from its first byte, and again for its body.
+    pub read_timeout: Duration,
+    /// Most time without progress while an answer is written.
+    pub write_timeout: Duration,
+    /// Most time between requests of a connection.
+    pub idle_timeout: Duration,
+    /// Most bytes of a body, compressed and decompressed alike.
+    pub body_bytes_max: usize,
+    /// Most bytes, compressed plus decompressed, of requests not yet answered.
+    pub in_flight_bytes_max: u64,
+}
+
+impl ReceiverOptions {
+    /// The defaults of `prometheus.receive_http`.
+    #[must_use]
+    pub fn new(name: impl Into<String>, address: SocketAddr, stores: Vec<usize>) -> Self {
+        Self {
+            name: name.into(),
+            address,
+            stores,
+            connections_max: 0,
+            read_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(120),
+            body_bytes_max: 32 << 20,
+            in_flight_bytes_max: 256 << 20,
+        }
+    }
+}

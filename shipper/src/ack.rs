@@ -1,0 +1,297 @@
+//! Turns records that are done, in any order, into a position that only grows.
+//!
+//! Frames are opened in log order with the number of records that go to the shards; shards report
+//! how many of a frame's records are done (delivered, refused for good, or not to be sent). When
+//! all records of the oldest frames are done the position moves to the end of the last of them.
+//!
+//! # Invariants
+//! - The position never passes a frame with a record that is not done.
+//! - The window holds no frame without outstanding records, except behind the oldest open one.
+//!
+//! # Limits
+//! - A frame in the window has a record in a queue or in flight, or is done and behind one that
+//!   has. Frames that never had a record to send take no place: they extend the frame before. So
+//!   the window is bounded by what the queues let the tailer read ahead.
+//!
+//! # Threads
+//! - One lock per endpoint, taken once per frame by the tailer and once per batch by each shard,
+//!   never across an await.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+use wal::Position;
+
+use crate::stats::Stats;
+
+/// Counts the frames one tailer has opened; names a frame while it is in the window.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct FrameNumber(u64);
+
+impl FrameNumber {
+    /// The frame with this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// What the window needs to know of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TailedFrame {
+    pub(crate) end: Position,
+    pub(crate) appended_ms: i64,
+    /// Records that go to the shards.
+    pub(crate) records: usize,
+}
+
+/// Some records of one frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Done {
+    pub(crate) frame: FrameNumber,
+    pub(crate) records: usize,
+}
+
+#[derive(Debug)]
+struct OpenFrame {
+    end: Position,
+    appended_ms: i64,
+    outstanding: usize,
+}
+
+/// The window of frames between the acked and the tailed position.
+#[derive(Debug, Default)]
+pub(crate) struct AckWindow {
+    /// Number of the frame at the front.
+    first: u64,
+    frames: VecDeque<OpenFrame>,
+}
+
+impl AckWindow {
+    /// Opens the next frame. Returns its number, and the new position if it had nothing to send
+    /// and everything before it is done.
+    pub(crate) fn open(&mut self, frame: TailedFrame) -> (FrameNumber, Option<Position>) {
+        let TailedFrame {
+            end,
+            appended_ms,
+            records,
+        } = frame;
+        let next = FrameNumber(self.first + u64::try_from(self.frames.len()).unwrap_or(u64::MAX));
+        if records > 0 {
+            self.frames.push_back(OpenFrame {
+                end,
+                appended_ms,
+                outstanding: records,
+            });
+            return (next, None);
+        }
+        match self.frames.back_mut() {
+            Some(last) => {
+                debug_assert!(last.end <= end, "frames are opened in log order");
+                last.end = end;
+                (next, None)
+            }
+            None => (next, Some(end)),
+        }
+    }
+
+    /// Takes records as done. Returns the new position if it moved.
+    pub(crate) fn done(&mut self, done: impl Iterator<Item = Done>) -> Option<Position> {
+        for part in done {
+            let index = usize::try_from(part.frame.0 - self.first).unwrap_or(usize::MAX);
+            let frame = self
+                .frames
+                .get_mut(index)
+                .expect("the frame of a queued record is open");
+            assert!(frame.outstanding >= part.records, "a record is done once");
+            frame.outstanding -= part.records;
+        }
+        let mut position = None;
+        while let Some(frame) = self.frames.pop_front_if(|frame| frame.outstanding == 0) {
+            self.first += 1;
+            position = Some(frame.end);
+        }
+        position
+    }
+
+    /// When the oldest frame in the window was appended.
+    pub(crate) fn oldest_appended_ms(&self) -> Option<i64> {
+        self.frames.front().map(|frame| frame.appended_ms)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+}
+
+/// The window of one endpoint together with the position it moves.
+pub(crate) struct Acks {
+    window: Mutex<AckWindow>,
+    endpoint: wal::Endpoint,
+}
+
+impl Acks {
+    pub(crate) fn new(endpoint: wal::Endpoint) -> Self {
+        Self {
+            window: Mutex::default(),
+            endpoint,
+        }
+    }
+
+    /// See [`AckWindow::open`].
+    pub(crate) fn open(&self, frame: TailedFrame, stats: &Stats) -> FrameNumber {
+        let mut window = self.window.lock();
+        let (number, position) = window.open(frame);
+        self.moved(&window, position, stats);
+        number
+    }
+
+    /// See [`AckWindow::done`].
+    pub(crate) fn done(&self, done: impl Iterator<Item = Done>, stats: &Stats) {
+        let mut window = self.window.lock();
+        let position = window.done(done);
+        self.moved(&window, position, stats);
+    }
+
+    /// Called with the lock held, so that positions and gauges are published in order.
+    fn moved(&self, window: &AckWindow, position: Option<Position>, stats: &Stats) {
+        if let Some(position) = position {
+            self.endpoint.ack(position);
+        }
+        stats.set_window(window.len(), window.oldest_appended_ms());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn done(frame: FrameNumber, records: usize) -> Done {
+        Done { frame, records }
+    }
+
+    fn frame(end: u64, appended_ms: i64, records: usize) -> TailedFrame {
+        TailedFrame {
+            end: Position::new(end),
+            appended_ms,
+            records,
+        }
+    }
+
+    #[test]
+    fn position_waits_for_the_oldest_frame() {
+        let mut window = AckWindow::default();
+        let (first, _) = window.open(frame(10, 1, 2));
+        let (second, _) = window.open(frame(20, 2, 1));
+        assert_eq!(window.done([done(second, 1)].into_iter()), None);
+        assert_eq!(window.done([done(first, 1)].into_iter()), None);
+        assert_eq!(window.oldest_appended_ms(), Some(1));
+        assert_eq!(
+            window.done([done(first, 1)].into_iter()),
+            Some(Position::new(20))
+        );
+        assert_eq!(window.oldest_appended_ms(), None);
+    }
+
+    #[test]
+    fn frame_with_nothing_to_send_moves_the_position_at_once_when_caught_up() {
+        let mut window = AckWindow::default();
+        assert_eq!(window.open(frame(10, 1, 0)).1, Some(Position::new(10)));
+    }
+
+    #[test]
+    fn frames_with_nothing_to_send_take_no_place() {
+        let mut window = AckWindow::default();
+        let (stuck, _) = window.open(frame(10, 1, 1));
+        for end in 11..1000 {
+            assert_eq!(window.open(frame(end, 2, 0)).1, None);
+        }
+        assert_eq!(window.len(), 1);
+        assert_eq!(
+            window.done([done(stuck, 1)].into_iter()),
+            Some(Position::new(999))
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "a record is done once")]
+    fn more_records_done_than_opened_is_a_bug() {
+        let mut window = AckWindow::default();
+        let (first, _) = window.open(frame(10, 1, 1));
+        window.open(frame(20, 1, 1));
+        window.done([done(first, 2)].into_iter());
+    }
+
+    /// The naive model: all frames for ever, and the position by definition.
+    #[derive(Default)]
+    struct Model {
+        frames: Vec<(Position, usize)>,
+    }
+
+    impl Model {
+        fn position(&self) -> Position {
+            let done = self
+                .frames
+                .iter()
+                .take_while(|(_, outstanding)| *outstanding == 0);
+            done.last().map_or(Position::ZERO, |(end, _)| *end)
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Open { bytes: u64, records: usize },
+        Done { pick: usize, records: usize },
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let open =
+            (1..100u64, 0..4usize).prop_map(|(bytes, records)| Step::Open { bytes, records });
+        let finish =
+            (any::<usize>(), 1..4usize).prop_map(|(pick, records)| Step::Done { pick, records });
+        proptest::collection::vec(prop_oneof![open, finish], 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn window_behaves_like_a_list_of_all_frames(steps in steps()) {
+            let mut window = AckWindow::default();
+            let mut model = Model::default();
+            let mut numbers = Vec::new();
+            let mut acked = Position::ZERO;
+            let mut end = Position::ZERO;
+            for step in steps {
+                let moved = match step {
+                    Step::Open { bytes, records } => {
+                        end = Position::new(end.get() + bytes);
+                        let (number, moved) = window.open(frame(end.get(), 0, records));
+                        model.frames.push((end, records));
+                        numbers.push(number);
+                        moved
+                    }
+                    Step::Done { pick, records } => {
+                        let open: Vec<_> =
+                            (0..numbers.len()).filter(|i| model.frames[*i].1 > 0).collect();
+                        if open.is_empty() {
+                            continue;
+                        }
+                        let index = open[pick % open.len()];
+                        let records = records.min(model.frames[index].1);
+                        model.frames[index].1 -= records;
+                        window.done([done(numbers[index], records)].into_iter())
+                    }
+                };
+                if let Some(position) = moved {
+                    prop_assert!(position > acked);
+                    acked = position;
+                }
+                prop_assert_eq!(acked, model.position());
+                let open = model.frames.iter().filter(|(_, outstanding)| *outstanding > 0).count();
+                prop_assert!(window.len() >= open);
+                prop_assert_eq!(window.len() == 0, open == 0);
+            }
+        }
+    }
+}

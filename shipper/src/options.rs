@@ -1,0 +1,437 @@
+//! Turns the arguments of an endpoint into values that are known to be good.
+//!
+//! # Invariants
+//! - [`EndpointOptions`] may hold anything; a [`Resolved`] is valid and nothing is checked later.
+//! - Nothing here prints a secret: not passwords, tokens or headers, nor the userinfo of a url.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::error::Error;
+use crate::labels::ExternalLabels;
+
+/// More shards than this are a typing error: each holds a queue and a connection.
+const SHARDS_MAX: u16 = 1024;
+/// A larger queue per shard is a typing error: it is memory, and the log is the real queue.
+const CAPACITY_MAX: usize = 10_000_000;
+
+/// Headers that belong to the protocol or the connection. `authorization` has its own argument.
+const RESERVED_HEADERS: [&str; 16] = [
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "retry-attempt",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "www-authenticate",
+    "x-prometheus-remote-write-version",
+];
+
+/// Text that is not printed.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<String>> From<T> for Secret {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// A password or where it is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Password {
+    /// The password.
+    Text(Secret),
+    /// A file that holds it, read again while sending.
+    File(PathBuf),
+}
+
+/// How requests say who sends them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Auth {
+    /// They do not, unless the url holds a user name.
+    #[default]
+    None,
+    /// User name and password.
+    Basic {
+        /// The user name.
+        username: String,
+        /// The password.
+        password: Password,
+    },
+    /// A bearer token.
+    Bearer(Secret),
+    /// A file that holds a bearer token, read again while sending.
+    BearerFile(PathBuf),
+}
+
+/// Queues, batches and waits of an endpoint; the `queue_config` block.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QueueOptions {
+    /// Records a shard may have queued.
+    pub capacity: usize,
+    /// At least so many shards.
+    pub min_shards: u16,
+    /// At most so many shards.
+    pub max_shards: u16,
+    /// Records that make a full batch.
+    pub max_samples_per_send: usize,
+    /// How long a record may wait for its batch to fill.
+    pub batch_send_deadline: Duration,
+    /// The first wait after a failure.
+    pub min_backoff: Duration,
+    /// The longest wait that nobody asked for.
+    pub max_backoff: Duration,
+    /// Whether 429 means later rather than never.
+    pub retry_on_http_429: bool,
+}
+
+impl Default for QueueOptions {
+    fn default() -> Self {
+        Self {
+            capacity: 10_000,
+            min_shards: 1,
+            max_shards: 50,
+            max_samples_per_send: 2000,
+            batch_send_deadline: Duration::from_secs(5),
+            min_backoff: Duration::from_millis(30),
+            max_backoff: Duration::from_secs(5),
+            retry_on_http_429: true,
+        }
+    }
+}
+
+/// The arguments of one endpoint.
+#[derive(Clone)]
+pub struct EndpointOptions {
+    /// Names its position in the store; keep it and everything else may change.
+    pub name: String,
+    /// Where requests go.
+    pub url: String,
+    /// How long one request may take.
+    pub remote_timeout: Duration,
+    /// Further headers. Values are often tokens, hence secret.
+    pub headers: BTreeMap<String, Secret>,
+    /// How requests say who sends them.
+    pub auth: Auth,
+    /// Whether redirects that keep method and body (307, 308) are followed.
+    pub follow_redirects: bool,
+    /// Whether exemplars are sent.
+    pub send_exemplars: bool,
+    /// Whether native histograms are sent.
+    pub send_native_histograms: bool,
+    /// Whether metadata is sent.
+    pub send_metadata: bool,
+    /// Queues, batches and waits.
+    pub queue: QueueOptions,
+    /// Labels for series that do not have them.
+    pub external_labels: BTreeMap<String, String>,
+}
+
+impl EndpointOptions {
+    /// An endpoint with default arguments.
+    #[must_use]
+    pub fn new(name: &str, url: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            remote_timeout: Duration::from_secs(30),
+            headers: BTreeMap::new(),
+            auth: Auth::None,
+            follow_redirects: true,
+            send_exemplars: true,
+            send_native_histograms: false,
+            send_metadata: true,
+            queue: QueueOptions::default(),
+            external_labels: BTreeMap::new(),
+        }
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// [`Error::Option`] names the first argument that is not valid.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.clone().resolve().map(|_| ())
+    }
+
+    pub(crate) fn resolve(self) -> Result<Resolved, Error> {
+        let mut url = self.checked_url()?;
+        let url_redacted = redact(&url);
+        if self.auth != Auth::None {
+            // else the client would send both
+            strip_userinfo(&mut url);
+        }
+        self.check_queue()?;
+        if self.name.is_empty() {
+            return Err(self.invalid("name", "must not be empty"));
+        }
+        if self.remote_timeout.is_zero() {
+            return Err(self.invalid("remote_timeout", "must be more than 0"));
+        }
+        if self.external_labels.keys().any(String::is_empty) {
+            return Err(self.invalid("external_labels", "a label name must not be empty"));
+        }
+        Ok(Resolved {
+            url_redacted,
+            url,
+            headers: self.checked_headers()?,
+            external_labels: ExternalLabels::new(&self.external_labels),
+            options: self,
+        })
+    }
+
+    fn checked_url(&self) -> Result<Url, Error> {
+        let url = Url::parse(&self.url)
+            .map_err(|error| self.invalid("url", format!("is not a url: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(self.invalid("url", "must begin with http:// or https:// and have a host"));
+        }
+        Ok(url)
+    }
+
+    fn checked_headers(&self) -> Result<HeaderMap, Error> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let header = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| self.invalid("headers", format!("{name:?} is no header name")))?;
+            if RESERVED_HEADERS.contains(&header.as_str()) {
+                return Err(self.invalid("headers", format!("{name:?} is reserved")));
+            }
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
+                self.invalid("headers", format!("the value of {name:?} is not legal"))
+            })?;
+            value.set_sensitive(true);
+            headers.insert(header, value);
+        }
+        Ok(headers)
+    }
+
+    fn check_queue(&self) -> Result<(), Error> {
+        let queue = &self.queue;
+        let checks = [
+            (
+                "queue_config.capacity",
+                (1..=CAPACITY_MAX).contains(&queue.capacity),
+                "must be between 1 and 10000000",
+            ),
+            (
+                "queue_config.max_samples_per_send",
+                (1..=CAPACITY_MAX).contains(&queue.max_samples_per_send),
+                "must be between 1 and 10000000",
+            ),
+            (
+                "queue_config.max_shards",
+                (1..=SHARDS_MAX).contains(&queue.max_shards),
+                "must be between 1 and 1024",
+            ),
+            (
+                "queue_config.min_shards",
+                (1..=queue.max_shards).contains(&queue.min_shards),
+                "must be between 1 and max_shards",
+            ),
+            (
+                "queue_config.min_backoff",
+                !queue.min_backoff.is_zero(),
+                "must be more than 0",
+            ),
+            (
+                "queue_config.max_backoff",
+                queue.max_backoff >= queue.min_backoff,
+                "must not be less than min_backoff",
+            ),
+        ];
+        match checks.into_iter().find(|(_, valid, _)| !valid) {
+            Some((option, _, problem)) => Err(self.invalid(option, problem)),
+            None => Ok(()),
+        }
+    }
+
+    fn invalid(&self, option: &'static str, problem: impl Into<String>) -> Error {
+        Error::Option {
+            endpoint: self.name.clone(),
+            option,
+            problem: problem.into(),
+        }
+    }
+}
+
+impl fmt::Debug for EndpointOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = Url::parse(&self.url).ok().filter(Url::has_host);
+        let url = url.map_or_else(|| "(not a url)".to_owned(), |url| redact(&url));
+        f.debug_struct("EndpointOptions")
+            .field("name", &self.name)
+            .field("url", &url)
+            .field("remote_timeout", &self.remote_timeout)
+            .field("headers", &self.headers)
+            .field("auth", &self.auth)
+            .field("follow_redirects", &self.follow_redirects)
+            .field("send_exemplars", &self.send_exemplars)
+            .field("send_native_histograms", &self.send_native_histograms)
+            .field("send_metadata", &self.send_metadata)
+            .field("queue", &self.queue)
+            .field("external_labels", &self.external_labels)
+            .finish()
+    }
+}
+
+/// Valid options, with what had to be parsed or built to be checked.
+pub(crate) struct Resolved {
+    pub(crate) options: EndpointOptions,
+    pub(crate) url: Url,
+    pub(crate) url_redacted: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) external_labels: ExternalLabels,
+}
+
+/// The url without the userinfo: even a user name may be a token.
+pub(crate) fn redact(url: &Url) -> String {
+    if url.username().is_empty() && url.password().is_none() {
+        return url.to_string();
+    }
+    let mut url = url.clone();
+    strip_userinfo(&mut url);
+    if url.set_username("xxxxx").is_err() {
+        return "(redacted url)".to_owned();
+    }
+    url.to_string()
+}
+
+/// Takes user name and password out of a url with a host.
+fn strip_userinfo(url: &mut Url) {
+    let stripped = url.set_username("").and_then(|()| url.set_password(None));
+    debug_assert!(stripped.is_ok(), "a url with a host may have userinfo");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> EndpointOptions {
+        EndpointOptions::new("a", "http://user:hunter2@localhost:9009/push?x=y")
+    }
+
+    fn problem(change: impl FnOnce(&mut EndpointOptions)) -> String {
+        let mut options = options();
+        change(&mut options);
+        options.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        options().validate().unwrap();
+    }
+
+    #[test]
+    fn debug_prints_no_secret() {
+        let mut options = options();
+        options.headers.insert("x-scope".into(), "hunter2".into());
+        for auth in [
+            Auth::Bearer("hunter2".into()),
+            Auth::Basic {
+                username: "u".into(),
+                password: Password::Text("hunter2".into()),
+            },
+        ] {
+            options.auth = auth;
+            let printed = format!("{options:?}");
+            assert!(!printed.contains("hunter2"), "{printed}");
+            assert!(
+                printed.contains("http://xxxxx@localhost:9009/push?x=y"),
+                "{printed}"
+            );
+        }
+        options.url = "hunter2".into();
+        assert!(!format!("{options:?}").contains("hunter2\""));
+    }
+
+    #[test]
+    fn token_in_place_of_a_user_name_is_redacted() {
+        let url = Url::parse("https://token@host/").unwrap();
+        assert_eq!(redact(&url), "https://xxxxx@host/");
+    }
+
+    #[test]
+    fn userinfo_gives_way_to_the_auth_argument() {
+        let mut options = options();
+        assert_eq!(options.clone().resolve().unwrap().url.username(), "user");
+        options.auth = Auth::Bearer("t0ken".into());
+        let resolved = options.resolve().unwrap();
+        assert_eq!(resolved.url.as_str(), "http://localhost:9009/push?x=y");
+    }
+
+    #[test]
+    fn reserved_headers_are_refused_in_any_case() {
+        for name in [
+            "Content-Type",
+            "AUTHORIZATION",
+            "x-prometheus-remote-write-version",
+        ] {
+            let problem = problem(|o| {
+                o.headers.insert(name.into(), "x".into());
+            });
+            assert!(problem.contains("reserved"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn illegal_header_value_is_not_repeated() {
+        let problem = problem(|o| {
+            o.headers.insert("x-token".into(), "hunter2\n".into());
+        });
+        assert!(!problem.contains("hunter2"), "{problem}");
+    }
+
+    #[test]
+    fn only_http_urls_are_taken() {
+        for url in ["", "localhost:9009", "ftp://host/", "unix:/tmp/x"] {
+            let problem = problem(|o| o.url = url.into());
+            assert!(problem.contains("url"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn queue_values_that_cannot_work_are_refused() {
+        type Change = fn(&mut QueueOptions);
+        let changes: [(&str, Change); 6] = [
+            ("capacity", |q| q.capacity = 0),
+            ("max_samples_per_send", |q| q.max_samples_per_send = 0),
+            ("min_shards", |q| q.min_shards = 51),
+            ("max_shards", |q| q.max_shards = 0),
+            ("min_backoff", |q| q.min_backoff = Duration::ZERO),
+            ("max_backoff", |q| q.max_backoff = Duration::from_millis(1)),
+        ];
+        for (option, change) in changes {
+            let problem = problem(|o| change(&mut o.queue));
+            assert!(problem.contains(option), "{problem}");
+        }
+    }
+}

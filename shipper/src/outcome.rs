@@ -1,0 +1,32 @@
+//! Turns what an endpoint answered into the one decision that follows from it.
+//!
+//! # Invariants
+//! - Every attempt ends in exactly one of the three; nothing else decides what happens to a batch.
+//! - `Retry` never ends by itself: data that may still be accepted is never given up.
+
+use std::time::Duration;
+
+/// The three ends of a send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The endpoint has the batch.
+    Ack,
+    /// Not now: the same batch goes again.
+    Retry {
+        /// How long the endpoint asked us to wait; `None` when it did not.
+        after: Option<Duration>,
+    },
+    /// Never: the batch is counted as failed and left behind.
+    Reject {
+        /// Short and stable, fit for a metric label: `http_<status>`.
+        reason: String,
+    },
+}
+
+/// One attempt: the decision, and what to tell the operator about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) outcome: Outcome,
+    /// The answer's beginning or the error; safe to log. Empty after an ack.
+    pub(crate) detail: String,
+}

@@ -1,0 +1,435 @@
+//! Turns what happens to records into numbers the binary exports.
+//!
+//! # Threads
+//! - Plain relaxed atomics, touched once per batch or frame, never per sample. Numbers of one
+//!   [`Snapshot`] may be a batch apart from each other.
+//! - The reasons of failures sit behind a lock: they are rare and come from the endpoint.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use wal::RecordKind;
+
+/// Upper bounds of the buckets of the request duration histogram; one more bucket is unbounded.
+pub const DURATION_BOUNDS_SECONDS: [f64; 15] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0,
+];
+
+/// "No such time": what a gauge of milliseconds holds before it is set.
+const NONE_MS: i64 = i64::MIN;
+
+/// How many records, by kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Float samples.
+    pub samples: u64,
+    /// Exemplars.
+    pub exemplars: u64,
+    /// Native histograms.
+    pub histograms: u64,
+    /// Metric metadata.
+    pub metadata: u64,
+}
+
+impl Counts {
+    /// So many float samples.
+    #[must_use]
+    pub const fn of_samples(samples: usize) -> Self {
+        Self {
+            samples: samples as u64,
+            exemplars: 0,
+            histograms: 0,
+            metadata: 0,
+        }
+    }
+
+    /// One more record of a kind.
+    pub fn add_record(&mut self, kind: RecordKind) {
+        match kind {
+            RecordKind::Exemplar => self.exemplars += 1,
+            RecordKind::Histogram => self.histograms += 1,
+            RecordKind::Metadata => self.metadata += 1,
+        }
+    }
+
+    /// Records of all kinds.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.samples + self.exemplars + self.histograms + self.metadata
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.samples += other.samples;
+        self.exemplars += other.exemplars;
+        self.histograms += other.histograms;
+        self.metadata += other.metadata;
+    }
+}
+
+/// Why a record was left behind without asking the endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum DropReason {
+    /// Its series has no readable labels any more.
+    UnknownSeries,
+    /// A histogram with custom buckets, which remote write 1.0 must not carry.
+    CustomBuckets,
+    /// Its kind is switched off for this endpoint.
+    SwitchedOff,
+    /// Its frame could not be decoded.
+    Corrupt,
+    /// Its batch is larger than the protocol can carry.
+    TooLarge,
+}
+
+impl DropReason {
+    /// All reasons, in order.
+    pub const ALL: [Self; 5] = [
+        Self::UnknownSeries,
+        Self::CustomBuckets,
+        Self::SwitchedOff,
+        Self::Corrupt,
+        Self::TooLarge,
+    ];
+
+    /// As a metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownSeries => "unknown_series",
+            Self::CustomBuckets => "nhcb_in_rw1_not_supported",
+            Self::SwitchedOff => "switched_off",
+            Self::Corrupt => "corrupt",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct AtomicCounts([AtomicU64; 4]);
+
+impl AtomicCounts {
+    fn add(&self, counts: Counts) {
+        for (atomic, count) in self.0.iter().zip(fields(counts)) {
+            atomic.fetch_add(count, Relaxed);
+        }
+    }
+
+    fn sub(&self, counts: Counts) {
+        for (atomic, count) in self.0.iter().zip(fields(counts)) {
+            atomic.fetch_sub(count, Relaxed);
+        }
+    }
+
+    fn get(&self) -> Counts {
+        let [samples, exemplars, histograms, metadata] = &self.0;
+        Counts {
+            samples: samples.load(Relaxed),
+            exemplars: exemplars.load(Relaxed),
+            histograms: histograms.load(Relaxed),
+            metadata: metadata.load(Relaxed),
+        }
+    }
+}
+
+const fn fields(counts: Counts) -> [u64; 4] {
+    [
+        counts.samples,
+        counts.exemplars,
+        counts.histograms,
+        counts.metadata,
+    ]
+}
+
+/// The live numbers of one endpoint.
+#[derive(Debug)]
+pub struct Stats {
+    sent: AtomicCounts,
+    retried: AtomicCounts,
+    pending: AtomicCounts,
+    failed: Mutex<BTreeMap<String, Counts>>,
+    dropped: [AtomicCounts; DropReason::ALL.len()],
+    sent_bytes: AtomicU64,
+    sent_metadata_bytes: AtomicU64,
+    sent_batches: AtomicU64,
+    duration_counts: [AtomicU64; DURATION_BOUNDS_SECONDS.len() + 1],
+    duration_sum_us: AtomicU64,
+    shards: u16,
+    highest_tailed_ms: AtomicI64,
+    highest_sent_ms: AtomicI64,
+    last_success_ms: AtomicI64,
+    shards_backing_off: AtomicU64,
+    backoff_ms: AtomicU64,
+    queue_full_waits: AtomicU64,
+    window_frames: AtomicU64,
+    oldest_unacked_ms: AtomicI64,
+}
+
+impl Stats {
+    pub(crate) fn new(shards: u16) -> Self {
+        Self {
+            sent: AtomicCounts::default(),
+            retried: AtomicCounts::default(),
+            pending: AtomicCounts::default(),
+            failed: Mutex::default(),
+            dropped: Default::default(),
+            sent_bytes: AtomicU64::new(0),
+            sent_metadata_bytes: AtomicU64::new(0),
+            sent_batches: AtomicU64::new(0),
+            duration_counts: Default::default(),
+            duration_sum_us: AtomicU64::new(0),
+            shards,
+            highest_tailed_ms: AtomicI64::new(NONE_MS),
+            highest_sent_ms: AtomicI64::new(NONE_MS),
+            last_success_ms: AtomicI64::new(NONE_MS),
+            shards_backing_off: AtomicU64::new(0),
+            backoff_ms: AtomicU64::new(0),
+            queue_full_waits: AtomicU64::new(0),
+            window_frames: AtomicU64::new(0),
+            oldest_unacked_ms: AtomicI64::new(NONE_MS),
+        }
+    }
+
+    /// A frame was routed to the shards.
+    pub(crate) fn tailed(&self, pending: Counts, highest_ms: Option<i64>) {
+        self.pending.add(pending);
+        if let Some(ms) = highest_ms {
+            self.highest_tailed_ms.fetch_max(ms, Relaxed);
+        }
+    }
+
+    /// Records are left behind.
+    pub(crate) fn dropped(&self, reason: DropReason, counts: Counts) {
+        let at = DropReason::ALL.iter().position(|one| *one == reason);
+        self.dropped[at.expect("ALL has every reason")].add(counts);
+    }
+
+    /// A request came to its end, whatever that was.
+    pub(crate) fn attempted(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = DURATION_BOUNDS_SECONDS.partition_point(|bound| *bound < seconds);
+        self.duration_counts[bucket].fetch_add(1, Relaxed);
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.duration_sum_us.fetch_add(us, Relaxed);
+    }
+
+    /// The endpoint has them.
+    pub(crate) fn acked(&self, counts: Counts, bytes: usize, now_ms: i64) {
+        self.sent.add(counts);
+        self.sent_batches.fetch_add(1, Relaxed);
+        // metadata never shares a request
+        let of = if counts.metadata > 0 {
+            &self.sent_metadata_bytes
+        } else {
+            &self.sent_bytes
+        };
+        of.fetch_add(bytes as u64, Relaxed);
+        self.last_success_ms.store(now_ms, Relaxed);
+    }
+
+    /// The endpoint refused them for good.
+    pub(crate) fn rejected(&self, reason: &str, counts: Counts) {
+        *self.failed.lock().entry(reason.to_owned()).or_default() += counts;
+    }
+
+    /// They go again.
+    pub(crate) fn retried(&self, counts: Counts) {
+        self.retried.add(counts);
+    }
+
+    /// A batch has left, one way or the other.
+    pub(crate) fn finished(&self, counts: Counts, highest_ms: Option<i64>) {
+        self.pending.sub(counts);
+        if let Some(ms) = highest_ms {
+            self.highest_sent_ms.fetch_max(ms, Relaxed);
+        }
+    }
+
+    /// A shard waits before it tries again, for as long as the guard lives.
+    pub(crate) fn backing_off(&self, delay: Duration) -> BackingOff<'_> {
+        self.shards_backing_off.fetch_add(1, Relaxed);
+        self.backoff_ms.store(
+            u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            Relaxed,
+        );
+        BackingOff(self)
+    }
+
+    /// The tailer found a queue full.
+    pub(crate) fn queue_full(&self) {
+        self.queue_full_waits.fetch_add(1, Relaxed);
+    }
+
+    /// What lies between the acked and the tailed position.
+    pub(crate) fn set_window(&self, frames: usize, oldest_ms: Option<i64>) {
+        self.window_frames.store(frames as u64, Relaxed);
+        self.oldest_unacked_ms
+            .store(oldest_ms.unwrap_or(NONE_MS), Relaxed);
+    }
+
+    /// All numbers as they are now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let time = |atomic: &AtomicI64| Some(atomic.load(Relaxed)).filter(|ms| *ms != NONE_MS);
+        let shards_backing_off = self.shards_backing_off.load(Relaxed);
+        let backoff_ms = if shards_backing_off > 0 {
+            self.backoff_ms.load(Relaxed)
+        } else {
+            0
+        };
+        Snapshot {
+            sent: self.sent.get(),
+            retried: self.retried.get(),
+            pending: self.pending.get(),
+            failed: self.failed.lock().clone(),
+            dropped: std::array::from_fn(|i| (DropReason::ALL[i], self.dropped[i].get())),
+            sent_bytes: self.sent_bytes.load(Relaxed),
+            sent_metadata_bytes: self.sent_metadata_bytes.load(Relaxed),
+            sent_batches: self.sent_batches.load(Relaxed),
+            duration_counts: std::array::from_fn(|i| self.duration_counts[i].load(Relaxed)),
+            duration_sum: Duration::from_micros(self.duration_sum_us.load(Relaxed)),
+            shards: self.shards,
+            highest_tailed_ms: time(&self.highest_tailed_ms),
+            highest_sent_ms: time(&self.highest_sent_ms),
+            last_success_ms: time(&self.last_success_ms),
+            shards_backing_off,
+            backoff: Duration::from_millis(backoff_ms),
+            queue_full_waits: self.queue_full_waits.load(Relaxed),
+            window_frames: self.window_frames.load(Relaxed),
+            oldest_unacked_ms: time(&self.oldest_unacked_ms),
+        }
+    }
+}
+
+/// Counts a shard as waiting until it is dropped, also when its task is.
+#[derive(Debug)]
+pub(crate) struct BackingOff<'a>(&'a Stats);
+
+impl Drop for BackingOff<'_> {
+    fn drop(&mut self) {
+        self.0.shards_backing_off.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The numbers of one endpoint at one moment. Times are milliseconds since the Unix epoch, `None`
+/// before there was one.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Snapshot {
+    /// Records the endpoint has acknowledged.
+    pub sent: Counts,
+    /// Records in requests that had to be repeated, once per repetition.
+    pub retried: Counts,
+    /// Records tailed and not yet at their end: queued or in flight.
+    pub pending: Counts,
+    /// Records the endpoint refused for good, by reason (`http_<status>`).
+    pub failed: BTreeMap<String, Counts>,
+    /// Records left behind without asking the endpoint, by reason.
+    pub dropped: [(DropReason, Counts); DropReason::ALL.len()],
+    /// Compressed bytes of acknowledged requests with samples, exemplars and histograms.
+    pub sent_bytes: u64,
+    /// Compressed bytes of acknowledged requests with metadata.
+    pub sent_metadata_bytes: u64,
+    /// Acknowledged requests.
+    pub sent_batches: u64,
+    /// Requests by how long they took, not cumulative; see [`DURATION_BOUNDS_SECONDS`].
+    pub duration_counts: [u64; DURATION_BOUNDS_SECONDS.len() + 1],
+    /// How long all requests took together.
+    pub duration_sum: Duration,
+    /// Queue shards.
+    pub shards: u16,
+    /// Newest sample read from the log.
+    pub highest_tailed_ms: Option<i64>,
+    /// Newest sample that came to its end at the endpoint.
+    pub highest_sent_ms: Option<i64>,
+    /// When a request was last acknowledged.
+    pub last_success_ms: Option<i64>,
+    /// Shards that wait before trying again.
+    pub shards_backing_off: u64,
+    /// The wait most recently begun; zero if no shard waits.
+    pub backoff: Duration,
+    /// How often the tailer had to wait for room in a queue.
+    pub queue_full_waits: u64,
+    /// Frames between the acked and the tailed position.
+    pub window_frames: u64,
+    /// When the oldest frame that is tailed and not acked was appended.
+    pub oldest_unacked_ms: Option<i64>,
+}
+
+impl Snapshot {
+    /// How far the endpoint is behind: the age of the oldest frame it has not acknowledged, zero
+    /// when it has them all.
+    #[must_use]
+    pub fn lag(&self, now_ms: i64) -> Duration {
+        let age_ms = self
+            .oldest_unacked_ms
+            .map_or(0, |oldest| now_ms.saturating_sub(oldest));
+        Duration::from_millis(u64::try_from(age_ms).unwrap_or(0))
+    }
+
+    /// Records refused for good, for whatever reason.
+    #[must_use]
+    pub fn failed_total(&self) -> Counts {
+        let mut total = Counts::default();
+        for counts in self.failed.values() {
+            total += *counts;
+        }
+        total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_fall_into_the_bucket_whose_bound_they_reach() {
+        let stats = Stats::new(1);
+        stats.attempted(Duration::from_millis(5));
+        stats.attempted(Duration::from_millis(6));
+        stats.attempted(Duration::from_secs(301));
+        let counts = stats.snapshot().duration_counts;
+        assert_eq!((counts[0], counts[1], counts[15]), (1, 1, 1));
+    }
+
+    #[test]
+    fn backoff_shows_only_while_a_shard_waits() {
+        let stats = Stats::new(1);
+        let waiting = stats.backing_off(Duration::from_millis(70));
+        assert_eq!(stats.snapshot().backoff, Duration::from_millis(70));
+        drop(waiting);
+        assert_eq!(stats.snapshot().backoff, Duration::ZERO);
+        assert_eq!(stats.snapshot().shards_backing_off, 0);
+    }
+
+    #[test]
+    fn lag_is_the_age_of_the_oldest_unacked_frame() {
+        let stats = Stats::new(1);
+        assert_eq!(stats.snapshot().lag(5000), Duration::ZERO);
+        stats.set_window(1, Some(2000));
+        assert_eq!(stats.snapshot().lag(5000), Duration::from_secs(3));
+        assert_eq!(
+            stats.snapshot().lag(1000),
+            Duration::ZERO,
+            "the clock went back"
+        );
+    }
+
+    #[test]
+    fn every_reason_has_its_own_counter_and_name() {
+        let stats = Stats::new(1);
+        for reason in DropReason::ALL {
+            stats.dropped(reason, Counts::of_samples(1));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for (reason, counts) in stats.snapshot().dropped {
+            assert_eq!(counts.samples, 1);
+            assert!(names.insert(reason.as_str()));
+        }
+    }
+}
