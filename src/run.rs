@@ -201,6 +201,7 @@ impl Agent {
             for endpoint in &writer.endpoints {
                 store.endpoint(&endpoint.name)?;
             }
+            store.endpoints_complete();
         }
         let receivers = plan.receivers.iter().map(receiver_options).collect();
         let shards = Shards::start(&settings, receivers, &stores)?;

@@ -146,6 +146,19 @@ impl Acks {
         number
     }
 
+    /// Everything before `position` was read: behind the last frame there may be nothing but the
+    /// unused rest of a segment, which needs no sending either.
+    pub(crate) fn passed(&self, position: Position, stats: &Stats) {
+        let mut window = self.window.lock();
+        let nothing = TailedFrame {
+            end: position,
+            appended_ms: 0,
+            records: 0,
+        };
+        let (_, position) = window.open(nothing);
+        self.moved(&window, position, stats);
+    }
+
     /// See [`AckWindow::done`].
     pub(crate) fn done(&self, done: impl Iterator<Item = Done>, stats: &Stats) {
         let mut window = self.window.lock();

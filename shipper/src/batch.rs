@@ -4,7 +4,7 @@
 //! It knows how many records of which frame it holds, which is what the ack window is told.
 //!
 //! # Limits
-//! - `max_samples_per_send` records, and [`RAW_BYTES_MAX`] of records that are kept as bytes.
+//! - `max_samples_per_send` records, and `RAW_BYTES_MAX` of records that are kept as bytes.
 
 use wal::{RecordKind, Sample, SeriesRef};
 

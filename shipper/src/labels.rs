@@ -5,7 +5,7 @@
 //! comes out of a merge has the same form.
 //!
 //! # Failure
-//! - Bytes in any other form are [`Malformed`]; the series is then treated as unknown.
+//! - Bytes in any other form are malformed; the series is then treated as unknown.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,7 +1,7 @@
 //! Turns the arguments of an endpoint into values that are known to be good.
 //!
 //! # Invariants
-//! - [`EndpointOptions`] may hold anything; a [`Resolved`] is valid and nothing is checked later.
+//! - [`EndpointOptions`] may hold anything; a `Resolved` is valid and nothing is checked later.
 //! - Nothing here prints a secret: not passwords, tokens or headers, nor the userinfo of a url.
 
 use std::collections::BTreeMap;

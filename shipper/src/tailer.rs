@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use wal::{Frame, Position, RecordKind, Sample, Store};
+use wal::{Frame, Position, RawRecords, RecordKind, Sample, Store};
 
 use crate::ack::TailedFrame;
 use crate::batch::OwnedRecord;
@@ -118,6 +118,8 @@ impl Tailer {
             match self.read() {
                 Ok(Some(frame)) => self.push(frame).await,
                 Ok(None) => {
+                    let position = self.tail.position();
+                    self.shared.acks.passed(position, &self.shared.stats);
                     if let Err(error) = self.durable.changed_past(self.tail.position()).await {
                         tracing::debug!(%error, "the log has ended");
                         return;
@@ -180,8 +182,21 @@ impl Router {
     fn route(&mut self, frame: &Frame<'_>, store: &Store, stats: &Stats) -> TailedFrame {
         debug_assert!(self.routed.iter().all(|routed| routed.records() == 0));
         let mut counts = Counts::default();
-        let highest_ms = self.route_samples(frame, store, stats);
-        self.route_records(frame, store, stats);
+        self.scratch.clear();
+        let highest_ms = match frame.samples(&mut self.scratch) {
+            Ok(records) => {
+                let highest_ms = self.route_samples(store);
+                self.route_records(frame.position(), records, store, stats);
+                highest_ms
+            }
+            Err(error) => {
+                // of what kind the unreadable ones are is not known
+                report_corrupt(frame.position(), &error);
+                let lost = frame.sample_count() + frame.raw_count();
+                stats.dropped(DropReason::Corrupt, Counts::of_samples(lost));
+                None
+            }
+        };
         for routed in &self.routed {
             counts += Counts::of_samples(routed.samples.len());
             for record in &routed.raw {
@@ -196,17 +211,8 @@ impl Router {
         }
     }
 
-    /// Routes the float samples; returns the newest timestamp.
-    fn route_samples(&mut self, frame: &Frame<'_>, store: &Store, stats: &Stats) -> Option<i64> {
-        self.scratch.clear();
-        if let Err(error) = frame.samples(&mut self.scratch) {
-            report_corrupt(frame.position(), &error);
-            stats.dropped(
-                DropReason::Corrupt,
-                Counts::of_samples(frame.sample_count()),
-            );
-            return None;
-        }
+    /// Routes the decoded samples; returns the newest timestamp.
+    fn route_samples(&mut self, store: &Store) -> Option<i64> {
         let mut highest_ms = i64::MIN;
         for sample in &self.scratch {
             highest_ms = highest_ms.max(sample.timestamp_ms);
@@ -219,18 +225,20 @@ impl Router {
     }
 
     /// Routes everything else.
-    fn route_records(&mut self, frame: &Frame<'_>, store: &Store, stats: &Stats) {
+    fn route_records(
+        &mut self,
+        position: Position,
+        records: RawRecords<'_>,
+        store: &Store,
+        stats: &Stats,
+    ) {
         let mut switched_off = Counts::default();
-        let mut left = frame.raw_count();
-        let records = frame.raw().map(Some).unwrap_or_else(|error| {
-            report_corrupt(frame.position(), &error);
-            None
-        });
-        for record in records.into_iter().flatten() {
+        let mut left = records.left();
+        for record in records {
             let record = match record {
                 Ok(record) => record,
                 Err(error) => {
-                    report_corrupt(frame.position(), &error);
+                    report_corrupt(position, &error);
                     break;
                 }
             };

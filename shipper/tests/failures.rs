@@ -246,6 +246,29 @@ async fn idle_shard_sends_at_most_a_hundred_small_requests_per_second() {
     log.close();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn failures_in_between_change_neither_order_nor_completeness() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    let backend = Backend::start(|n, _| {
+        Reply::status(match n % 7 {
+            0 => 503,
+            2 => 429,
+            3 => 500,
+            _ => 204,
+        })
+    })
+    .await;
+    let series = log.series(80);
+    let endpoint = log.ship(options("a", &backend.url()));
+    log.write(&series, 0..100).await;
+    let seen = backend.until_samples(80 * 100).await;
+    assert_delivered_once(&seen, 80, 0..100);
+    assert_eq!(endpoint.stop(LONG).await, Stopped::Drained);
+    assert!(log.is_acked("a"));
+    log.close();
+}
+
 /// What a first run delivered, then a second one, over a log that was closed in between.
 async fn restart(first_reply: fn(usize, &Received) -> Reply) -> (Vec<Received>, Vec<Received>) {
     let dir = tempfile::tempdir().unwrap();

@@ -92,7 +92,10 @@ impl Agent {
         command
             .arg("run")
             .arg(self.dir.join("config.alloy"))
-            .arg(format!("--storage.path={}", self.dir.join("data").display()))
+            .arg(format!(
+                "--storage.path={}",
+                self.dir.join("data").display()
+            ))
             .arg(format!("--server.http.listen-addr={}", self.server))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

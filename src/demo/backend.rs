@@ -292,9 +292,9 @@ mod tests {
 
         backend.go_down();
         push_until(&mut client, &body(&fleet, 1), |status| {
-            status.as_ref().is_err_and(|error| {
-                error.kind() == std::io::ErrorKind::ConnectionRefused
-            })
+            status
+                .as_ref()
+                .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
         });
         backend.come_back();
         push_until(&mut client, &body(&fleet, 2), |status| {

@@ -109,7 +109,7 @@ fn put_label(name: &str, value: &str, out: &mut Vec<u8>) {
 fn labels(number: u32) -> [(&'static str, String); 11] {
     let (pod, metric) = (number / 100, number % 100);
     let application = pod % 40;
-    let node = format!("ip-10-{}-{}-17.eu-west-1.internal", pod / 250, pod % 250);
+    let node = format!("ip-10-{}-{}-17.internal", pod / 250, pod % 250);
     let suffix = pod.wrapping_mul(2_654_435_761);
     [
         (
@@ -131,7 +131,7 @@ fn labels(number: u32) -> [(&'static str, String); 11] {
             format!("payment-gateway-{application}-{suffix:08x}-{pod:05}"),
         ),
         (ID_LABEL, number.to_string()),
-        ("service", "kube-prometheus-stack-kubelet".into()),
+        ("service", "kubelet-metrics".into()),
     ]
 }
 

@@ -164,7 +164,10 @@ impl Connection {
             let due = start + step * (sequence - 1);
             let now = self.shared.clock.monotonic();
             std::thread::sleep(due.saturating_sub(now));
-            for request in (0..self.shared.fleet.requests()).skip(self.first()).step_by(stride()) {
+            for request in (0..self.shared.fleet.requests())
+                .skip(self.first())
+                .step_by(stride())
+            {
                 if self.is_over() {
                     return;
                 }
@@ -189,7 +192,9 @@ impl Connection {
 
     /// Sends one request until it is acknowledged.
     fn deliver(&mut self, request: u32, sequence: u32) -> Result<()> {
-        self.shared.fleet.encode(request, sequence, &mut self.message);
+        self.shared
+            .fleet
+            .encode(request, sequence, &mut self.message);
         self.compress()?;
         let samples = u64::try_from(self.shared.fleet.series_of(request).len())?;
         self.shared.samples.fetch_add(samples, Ordering::Relaxed);
@@ -251,7 +256,10 @@ mod tests {
         load.check().unwrap();
         let received = backend.received().counts;
         assert_eq!(received.delivered, load.sent().acked);
-        assert_eq!((received.duplicates, received.out_of_order, received.altered), (0, 0, 0));
+        assert_eq!(
+            (received.duplicates, received.out_of_order, received.altered),
+            (0, 0, 0)
+        );
         assert_eq!(backend.missing(|series| load.acked_sequence(series)), 0);
     }
 }

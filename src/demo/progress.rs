@@ -231,7 +231,10 @@ mod tests {
         rates.take(Duration::from_millis(900), state(500));
         assert_eq!(rates.acked_per_second, 0);
         rates.take(Duration::from_millis(2_000), state(1_000));
-        assert_eq!((rates.acked_per_second, rates.delivered_per_second), (500, 250));
+        assert_eq!(
+            (rates.acked_per_second, rates.delivered_per_second),
+            (500, 250)
+        );
         rates.take(Duration::from_millis(2_100), state(9_000));
         assert_eq!(rates.acked_per_second, 500);
     }

@@ -58,15 +58,27 @@ impl Report {
         let disk = self.usage.written_bytes.unwrap_or(f64::NAN);
         let rows = [
             ("samples sent", count(self.sent.samples)),
-            ("  of these again, after no answer", count(self.sent.repeated)),
+            (
+                "  of these again, after no answer",
+                count(self.sent.repeated),
+            ),
             ("samples acknowledged (2xx)", count(self.sent.acked)),
             ("samples delivered", count(counts.delivered)),
             ("missing", must_be_zero(self.missing)),
             ("out of order", must_be_zero(counts.out_of_order)),
             ("altered", must_be_zero(counts.altered)),
-            ("duplicates (at least once, so allowed)", count(counts.duplicates)),
-            ("samples per core-second of the agent", number(per_core_second, 0)),
-            ("bytes per sample on disk", number(ratio(disk, self.usage.written_samples), 2)),
+            (
+                "duplicates (at least once, so allowed)",
+                count(counts.duplicates),
+            ),
+            (
+                "samples per core-second of the agent",
+                number(per_core_second, 0),
+            ),
+            (
+                "bytes per sample on disk (small integers)",
+                number(ratio(disk, self.usage.written_samples), 2),
+            ),
             (
                 "bytes per sample on the wire",
                 number(ratio(float(self.received.body_bytes), Some(delivered)), 2),
@@ -81,7 +93,7 @@ impl Report {
             ),
         ];
         rows.iter()
-            .map(|(name, value)| format!("  {name:<40} {value:>16}"))
+            .map(|(name, value)| format!("  {name:<42} {value:>16}"))
             .collect()
     }
 }
@@ -94,7 +106,10 @@ fn must_be_zero(count: u64) -> String {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53, for ratios")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts far below 2^53, for ratios"
+)]
 const fn float(count: u64) -> f64 {
     count as f64
 }
@@ -169,7 +184,7 @@ mod tests {
         let lines = good().lines().join("\n");
         for (name, value) in [
             ("samples per core-second of the agent", "200"),
-            ("bytes per sample on disk", "6.00"),
+            ("bytes per sample on disk (small integers)", "6.00"),
             ("bytes per sample on the wire", "20.00"),
             ("memory per series, anonymous", "40 B"),
         ] {

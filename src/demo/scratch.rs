@@ -16,7 +16,11 @@ impl Scratch {
     /// Makes `keep`, which must be new or empty, or else a temporary directory.
     pub(super) fn create(keep: Option<&Path>) -> Result<Self> {
         let Some(path) = keep else {
-            let name = format!("penstock-demo-{}-{:08x}", std::process::id(), fastrand::u32(..));
+            let name = format!(
+                "penstock-demo-{}-{:08x}",
+                std::process::id(),
+                fastrand::u32(..)
+            );
             let path = std::env::temp_dir().join(name);
             fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
             return Ok(Self {

@@ -342,6 +342,12 @@ impl<'a> RawRecords<'a> {
         }
     }
 
+    /// How many are left.
+    #[must_use]
+    pub const fn left(&self) -> usize {
+        self.left as usize
+    }
+
     fn decode(&mut self) -> Result<RawRecord<'a>, Error> {
         let at = self.at;
         let short = || Error::Malformed {

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - Segments are removed only after every endpoint's position beyond them was saved, so a crash at
-//!   any step finds either the segment or a position behind it.
+//!   any step finds either the segment or a position behind it; and not before all endpoints were
+//!   named after a start.
 //! - A segment becomes usable for writers only once its file, header and name are durable.
 //!
 //! # Failure
@@ -61,6 +62,9 @@ pub(crate) fn save_positions(shared: &Arc<Shared>) -> Result<(), Error> {
 }
 
 fn reclaim(shared: &Arc<Shared>) -> Result<(), Error> {
+    if !shared.endpoints_complete.load(Ordering::Acquire) {
+        return Ok(());
+    }
     let durable = shared.durable_position();
     let endpoints = shared.endpoints.lock().clone();
     // Without endpoints nobody waits for the data.

@@ -111,6 +111,7 @@ pub(crate) struct Shared {
     pub(crate) recovered_end: Option<Position>,
     pub(crate) commit_wanted: Notify,
     pub(crate) endpoints: Mutex<BTreeMap<String, Arc<EndpointState>>>,
+    pub(crate) endpoints_complete: AtomicBool,
     pub(crate) ledger: Ledger,
     pub(crate) stats: StoreStats,
     watch: watch::Sender<DurableState>,
@@ -266,6 +267,16 @@ impl Store {
         let state = Arc::new(state);
         endpoints.insert(name.to_owned(), state.clone());
         Ok(Endpoint::new(shared.clone(), state))
+    }
+
+    /// Says that every endpoint there is was named by [`Self::endpoint`]. Until then nothing is
+    /// removed from the log, as one that is still to come may need it; positions of endpoints that
+    /// were not named hold nothing back any more.
+    pub fn endpoints_complete(&self) {
+        self.shared
+            .endpoints_complete
+            .store(true, Ordering::Release);
+        self.shared.wake_keeper();
     }
 
     /// Where the log stands.
@@ -452,6 +463,7 @@ fn open_shared(
         recovered_end: recovered.previous_end,
         commit_wanted: Notify::new(),
         endpoints: Mutex::new(BTreeMap::new()),
+        endpoints_complete: AtomicBool::new(false),
         ledger,
         stats: StoreStats::default(),
         watch: watch::channel(DurableState::at(head)).0,

@@ -64,34 +64,18 @@ impl<'a> Frame<'a> {
         self.header.raw_count as usize
     }
 
-    /// Appends its samples to `out`.
+    /// Appends its samples to `out`; answers its raw records.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if the body checks but makes no sense.
-    pub fn samples(&self, out: &mut Vec<Sample>) -> Result<(), Error> {
-        let FrameHeader {
-            sample_count,
-            appended_ms,
-            ..
-        } = self.header;
-        decode_samples(self.body, sample_count, appended_ms, out).map(|_| ())
-    }
-
-    /// Its raw records.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`], here or from the iterator.
-    pub fn raw(&self) -> Result<RawRecords<'a>, Error> {
+    /// [`Error::Malformed`] if the body checks but makes no sense; later from the iterator too.
+    pub fn samples(&self, out: &mut Vec<Sample>) -> Result<RawRecords<'a>, Error> {
         let FrameHeader {
             sample_count,
             raw_count,
             appended_ms,
             ..
         } = self.header;
-        if raw_count == 0 {
-            return Ok(RawRecords::new(self.body, 0, 0));
-        }
-        let at = decode_samples(self.body, sample_count, appended_ms, &mut Vec::new())?;
+        let at = decode_samples(self.body, sample_count, appended_ms, out)?;
         Ok(RawRecords::new(self.body, at, raw_count))
     }
 }

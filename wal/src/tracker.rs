@@ -13,9 +13,9 @@
 
 use crossbeam::utils::CachePadded;
 
-#[cfg(loom)]
+#[cfg(wal_loom)]
 use loom::sync::atomic::{AtomicU64, Ordering};
-#[cfg(not(loom))]
+#[cfg(not(wal_loom))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A slot whose writer copies nothing.
@@ -65,7 +65,7 @@ impl Tracker {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(wal_loom)))]
 mod tests {
     use super::*;
 
@@ -82,7 +82,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, wal_loom))]
 mod loom_tests {
     use loom::cell::UnsafeCell;
     use loom::sync::{Arc, Mutex};

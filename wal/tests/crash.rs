@@ -211,6 +211,7 @@ fn run(dir: &Path) -> Run {
     let disk = Arc::new(JournalDisk(journal.clone()));
     let store = Store::open(dir, options(disk)).unwrap();
     let endpoint = store.endpoint("one").unwrap();
+    store.endpoints_complete();
     let mut tail = endpoint.tail();
     let mut committer = store.committer().unwrap();
     let mut writers = [store.writer().unwrap(), store.writer().unwrap()];

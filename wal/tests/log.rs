@@ -194,6 +194,7 @@ fn the_quota_refuses_and_taking_goes_on_once_there_is_room() {
     };
     let store = Store::open(dir.path(), quota).unwrap();
     let endpoint = store.endpoint("one").unwrap();
+    store.endpoints_complete();
     let mut writer = store.writer().unwrap();
     let mut committer = store.committer().unwrap();
     let batch = samples(&store, &(0..500).collect::<Vec<_>>(), 1);
@@ -263,8 +264,7 @@ fn a_request_larger_than_a_frame_is_appended_whole() {
     let (mut found, mut found_raw, mut frames) = (Vec::new(), Vec::new(), 0);
     while let Some(frame) = tail.next().unwrap() {
         frames += 1;
-        frame.samples(&mut found).unwrap();
-        let records = frame.raw().unwrap().map(Result::unwrap);
+        let records = frame.samples(&mut found).unwrap().map(Result::unwrap);
         found_raw.extend(records.map(|r| (r.series, r.kind, r.bytes.to_vec())));
     }
     assert!(frames > 1);
@@ -362,6 +362,38 @@ fn threaded(dir: &Path) -> Store {
         ..options(Arc::new(HastyDisk))
     };
     Store::open(dir, small).unwrap()
+}
+
+#[test]
+fn nothing_is_removed_before_every_endpoint_was_named() {
+    let dir = scratch();
+    let store = open(dir.path());
+    let (fast, _slow) = (
+        store.endpoint("fast").unwrap(),
+        store.endpoint("slow").unwrap(),
+    );
+    let all = fill(&store, 0..100);
+    let mut tail = fast.tail();
+    read_all(&store, &mut tail);
+    fast.ack(tail.position());
+    store.close();
+    drop((fast, _slow, tail, store));
+    let store = Store::open(dir.path(), options(Arc::new(HastyDisk))).unwrap();
+    store.keep();
+    store.endpoint("fast").unwrap();
+    store.keep();
+    let slow = store.endpoint("slow").unwrap();
+    store.endpoints_complete();
+    store.keep();
+    assert!(read_all(&store, &mut slow.tail()) == all);
+    // One that is named no more holds nothing back.
+    drop((slow, store));
+    let store = Store::open(dir.path(), options(Arc::new(HastyDisk))).unwrap();
+    store.endpoint("fast").unwrap();
+    store.endpoints_complete();
+    let before = segment_files(dir.path()).len();
+    store.keep();
+    assert!(segment_files(dir.path()).len() < before);
 }
 
 #[test]

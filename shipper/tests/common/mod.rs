@@ -244,8 +244,6 @@ impl Log {
             ring_bytes: 1 << 20,
             series_chunk_bytes: 1 << 20,
             series_max: 1 << 16,
-            // no keeper: nothing is removed behind the back of a test
-            manual: true,
             ..StoreOptions::default()
         };
         let store = Store::open(dir, options).unwrap();

@@ -65,7 +65,9 @@ pub(crate) fn options(disk: Arc<dyn Disk>) -> StoreOptions {
 }
 
 pub(crate) fn open(dir: &Path) -> Store {
-    Store::open(dir, options(Arc::new(HastyDisk))).unwrap()
+    let store = Store::open(dir, options(Arc::new(HastyDisk))).unwrap();
+    store.endpoints_complete();
+    store
 }
 
 pub(crate) fn labels(n: u32) -> Vec<u8> {
