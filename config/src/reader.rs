@@ -160,7 +160,11 @@ impl<'a> BodyReader<'a> {
                 let error = ValueError::new(message);
                 let found = blame(&self.block.source, &attribute.value, &error);
                 // What could not even be converted was reported; this is about its stand-in.
-                if self.diagnostics.iter().all(|earlier| earlier.span != found.span) {
+                if self
+                    .diagnostics
+                    .iter()
+                    .all(|earlier| earlier.span != found.span)
+                {
                     self.diagnostics.push(found);
                 }
             }

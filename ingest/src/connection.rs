@@ -25,7 +25,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 use wal::Position;
 
 use crate::append::Route;
@@ -39,11 +39,12 @@ pub(crate) struct Connection {
     pub(crate) route: RefCell<Route>,
     /// Spare buffer for the positions of a request.
     pub(crate) positions: RefCell<Vec<Position>>,
-    /// Until when the peer has to move; none while it waits for us.
-    deadline: Cell<Option<Instant>>,
+    /// Until when the peer has to send something; none while it waits for us.
+    read_deadline: Cell<Option<Instant>>,
+    /// Until when the peer has to take something; none while we are not writing.
+    write_deadline: Cell<Option<Instant>>,
     /// Whether nothing of the next request has come yet.
     is_idle: Cell<bool>,
-    timed_out: Cell<bool>,
 }
 
 impl Connection {
@@ -53,144 +54,148 @@ impl Connection {
         Self {
             route: RefCell::new(Route::new(&receiver.options.stores)),
             positions: RefCell::default(),
-            deadline: Cell::new(Some(deadline)),
+            read_deadline: Cell::new(Some(deadline)),
+            write_deadline: Cell::new(None),
             is_idle: Cell::new(false),
-            timed_out: Cell::new(false),
         }
     }
 
     fn wait_for_us(&self) {
         self.is_idle.set(false);
-        self.deadline.set(None);
+        self.read_deadline.set(None);
     }
 
-    fn wait_for(&self, is_idle: bool, time: Duration) {
+    fn wait_for_peer(&self, is_idle: bool, time: Duration) {
         self.is_idle.set(is_idle);
-        self.deadline.set(Some(Instant::now() + time));
+        self.read_deadline.set(Some(Instant::now() + time));
     }
 }
 
-/// Answers the requests of a connection until it ends or `stop` becomes true.
+/// Answers the requests of a connection until it ends; after `stop` becomes true, only the one
+/// that is in flight.
 pub(crate) async fn serve(
     stream: TcpStream,
     receiver: Rc<Receiver>,
     mut stop: watch::Receiver<bool>,
 ) {
     let connection = Rc::new(Connection::new(&receiver));
-    let stream = TimedStream {
+    let stream = WatchedStream {
         stream,
         connection: connection.clone(),
         read_timeout: receiver.options.read_timeout,
         write_timeout: receiver.options.write_timeout,
-        reading: None,
-        writing: None,
     };
-    let counters = receiver.clone();
-    let seen = connection.clone();
-    let service = service_fn(move |request| {
-        let (receiver, connection) = (receiver.clone(), connection.clone());
-        async move {
-            connection.wait_for_us();
-            let response = respond(&receiver, &connection, request).await;
-            connection.wait_for(true, receiver.options.idle_timeout);
-            Ok::<_, Infallible>(response)
-        }
+    let service = service_fn(|request| async {
+        connection.wait_for_us();
+        let response = respond(&receiver, &connection, request).await;
+        connection.wait_for_peer(true, receiver.options.idle_timeout);
+        Ok::<_, Infallible>(response)
     });
     let serving = http1::Builder::new()
-        // Its clock also runs between requests, where the idle timeout should: see TimedStream.
+        // Its clock also runs between requests, where the idle timeout should.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        // An error means that the sender is gone, and so is whoever wanted us to run.
-        _ = stop.wait_for(|stop| *stop) => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    let mut patience = Patience::new(&connection);
+    let mut is_stopping = false;
+    let ended = loop {
+        tokio::select! {
+            // The deadlines are looked at after the connection has moved.
+            biased;
+            ended = serving.as_mut() => break ended,
+            () = &mut patience => {
+                receiver.counters().connection_timed_out();
+                return;
+            }
+            // An error means that whoever wanted us to run is gone.
+            _ = stop.wait_for(|stop| *stop), if !is_stopping => {
+                serving.as_mut().graceful_shutdown();
+                is_stopping = true;
+            }
         }
     };
-    if seen.timed_out.get() {
-        counters.counters().connection_timed_out();
-    } else if let Err(error) = ended {
-        tracing::debug!(receiver = counters.stats.name(), %error, "connection ended");
+    if let Err(error) = ended {
+        tracing::debug!(receiver = receiver.stats.name(), %error, "connection ended");
     }
 }
 
-/// A socket that fails when the peer is too slow.
-struct TimedStream {
+/// Ends when a deadline of the connection has passed. Polled together with the connection, so it
+/// sees every new deadline at once.
+struct Patience<'c> {
+    connection: &'c Connection,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl<'c> Patience<'c> {
+    fn new(connection: &'c Connection) -> Self {
+        Self {
+            connection,
+            sleep: Box::pin(sleep(Duration::ZERO)),
+        }
+    }
+}
+
+impl Future for Patience<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let (read, write) = (
+            self.connection.read_deadline.get(),
+            self.connection.write_deadline.get(),
+        );
+        let Some(deadline) = [read, write].into_iter().flatten().min() else {
+            return Poll::Pending;
+        };
+        if self.sleep.deadline() != deadline {
+            self.sleep.as_mut().reset(deadline);
+        }
+        self.sleep.as_mut().poll(cx)
+    }
+}
+
+/// A socket that notes on its connection what the peer does.
+struct WatchedStream {
     stream: TcpStream,
     connection: Rc<Connection>,
     read_timeout: Duration,
     write_timeout: Duration,
-    reading: Option<Pin<Box<Sleep>>>,
-    /// Set while the peer does not take what we write.
-    writing: Option<Pin<Box<Sleep>>>,
 }
 
-impl TimedStream {
-    fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(deadline) = self.connection.deadline.get() else {
-            return Poll::Pending;
-        };
-        let sleep = self
-            .reading
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if sleep.deadline() != deadline {
-            sleep.as_mut().reset(deadline);
-        }
-        sleep.as_mut().poll(cx).map(|()| Err(self.too_slow()))
-    }
-
-    /// Starts or ends the time a write may take; `polled` is what the socket said.
-    fn check_write<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        polled: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+impl WatchedStream {
+    fn note_write<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let deadline = &self.connection.write_deadline;
         if polled.is_ready() {
-            self.writing = None;
-            return polled;
-        }
-        let timeout = self.write_timeout;
-        let sleep = self
-            .writing
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
-        sleep.as_mut().poll(cx).map(|()| Err(self.too_slow()))
-    }
-
-    fn too_slow(&self) -> io::Error {
-        self.connection.timed_out.set(true);
-        io::ErrorKind::TimedOut.into()
-    }
-}
-
-impl AsyncRead for TimedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if polled.is_pending() {
-            return this.poll_read_deadline(cx);
-        }
-        if this.connection.is_idle.get() && buf.filled().len() > before {
-            this.connection.wait_for(false, this.read_timeout);
+            deadline.set(None);
+        } else if deadline.get().is_none() {
+            deadline.set(Some(Instant::now() + self.write_timeout));
         }
         polled
     }
 }
 
-impl AsyncWrite for TimedStream {
+impl AsyncRead for WatchedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if self.connection.is_idle.get() && buf.filled().len() > before {
+            self.connection.wait_for_peer(false, self.read_timeout);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for WatchedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.check_write(cx, polled)
+        self.note_write(polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -207,7 +212,7 @@ impl AsyncWrite for TimedStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.check_write(cx, polled)
+        self.note_write(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

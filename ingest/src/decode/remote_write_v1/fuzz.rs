@@ -1,8 +1,10 @@
 //! Turns any bytes into a comparison of the scanner with prost.
 //!
 //! The oracle has `bytes` where the protocol has `string`, because the scanner refuses text that
-//! is not UTF-8 per series and prost per request. Everything else has to agree: what is accepted,
-//! and what comes out.
+//! is not UTF-8 per series and prost per request. Exemplars and metadata are refused exactly when
+//! prost would refuse that message alone, also for text that a later field overrides: they are
+//! sent on as they came, and the next receiver may look. Everything else has to agree: what is
+//! accepted, and what comes out.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -28,7 +30,10 @@ pub fn scan_agrees_with_prost(bytes: &[u8]) {
         let mut batch = Batch::default();
         let scanned = scan(bytes, &mut list, &mut batch, &mut Vec::new());
         match (&oracle, scanned) {
-            (Ok(oracle), Ok(())) => compare(oracle, bytes, &batch, &list),
+            (Ok(oracle), Ok(())) => {
+                let kept = Kept::decode(bytes).expect("prost agrees with itself");
+                compare((oracle, &kept), bytes, &batch, &list);
+            }
             (Err(_), Err(_)) => return,
             (oracle, scanned) => panic!("round {round}: prost {oracle:?}, scanner {scanned:?}"),
         }
@@ -124,17 +129,19 @@ fn canonical(labels: &[Label]) -> Option<Vec<u8>> {
     (unique && named && text && metric).then_some(bytes)
 }
 
-fn compare(oracle: &WriteRequest, bytes: &[u8], batch: &Batch, list: &List) {
+fn compare((oracle, kept): (&WriteRequest, &Kept), bytes: &[u8], batch: &Batch, list: &List) {
     let mut samples = batch.samples.iter();
     let mut records = batch.records.iter();
     let mut refused = 0u64;
     let mut text_refused = 0u64;
     // Series are compared in order; metadata may stand anywhere between them.
-    for series in &oracle.timeseries {
+    for (series, kept) in oracle.timeseries.iter().zip(&kept.timeseries) {
         let (good, bad): (Vec<_>, Vec<_>) = series
             .exemplars
             .iter()
-            .partition(|exemplar| exemplar.is_text());
+            .zip(&kept.exemplars)
+            .partition(|(_, raw)| proto::Exemplar::decode(raw.as_slice()).is_ok());
+        let good: Vec<_> = good.into_iter().map(|(exemplar, _)| exemplar).collect();
         text_refused += u64::try_from(bad.len()).unwrap_or(u64::MAX);
         let items = series.samples.len() + good.len() + series.histograms.len();
         let Some(labels) = canonical(&series.labels) else {
@@ -176,8 +183,8 @@ fn compare(oracle: &WriteRequest, bytes: &[u8], batch: &Batch, list: &List) {
         .records
         .iter()
         .filter(|r| r.kind == RecordKind::Metadata);
-    for expected in &oracle.metadata {
-        if expected.is_text() {
+    for (expected, raw) in oracle.metadata.iter().zip(&kept.metadata) {
+        if proto::MetricMetadata::decode(raw.as_slice()).is_ok() {
             let found = metadata.next().expect("a metadata less than prost found");
             assert_eq!(found.series, SeriesRef::NONE);
             same(&bytes[found.bytes.clone()], expected);
@@ -237,15 +244,6 @@ struct Exemplar {
     timestamp: i64,
 }
 
-impl Exemplar {
-    fn is_text(&self) -> bool {
-        let text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
-        self.labels
-            .iter()
-            .all(|label| text(&label.name) && text(&label.value))
-    }
-}
-
 #[derive(Clone, PartialEq, Eq, Message)]
 struct Metadata {
     #[prost(int32, tag = "1")]
@@ -258,10 +256,17 @@ struct Metadata {
     unit: Vec<u8>,
 }
 
-impl Metadata {
-    fn is_text(&self) -> bool {
-        [&self.metric_family_name, &self.help, &self.unit]
-            .into_iter()
-            .all(|bytes| std::str::from_utf8(bytes).is_ok())
-    }
+/// The bytes of what is kept as it came.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct Kept {
+    #[prost(message, repeated, tag = "1")]
+    timeseries: Vec<KeptSeries>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    metadata: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct KeptSeries {
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    exemplars: Vec<Vec<u8>>,
 }

@@ -186,6 +186,29 @@ fn an_exemplar_that_is_not_text_is_refused_alone() {
 }
 
 #[test]
+fn overridden_text_that_is_not_utf8_refuses_what_is_sent_on_but_not_labels() {
+    let name = [field(0x12, &[0xff]), field(0x12, b"up")].concat();
+    let bytes = field(0x1a, &name);
+    let (batch, _) = scanned(&bytes).unwrap();
+    assert_eq!(batch.refused.items[Reason::InvalidUtf8.index()], 1);
+    scan_agrees_with_prost(&bytes);
+
+    let label = [
+        field(0x0a, &[0xff]),
+        field(0x0a, b"__name__"),
+        field(0x12, b"up"),
+    ]
+    .concat();
+    let bytes = field(0x0a, &[field(0x0a, &label), field(0x12, &[])].concat());
+    let (batch, list) = scanned(&bytes).unwrap();
+    assert_eq!(
+        list.labels(batch.samples[0].series),
+        series("up", &[]).encode_to_vec()
+    );
+    scan_agrees_with_prost(&bytes);
+}
+
+#[test]
 fn requests_of_very_many_tiny_messages_are_refused() {
     let mut message = series("up", &[]).encode_to_vec();
     let labels = message.len();
