@@ -1,10 +1,11 @@
 //! Turns a command line into an exit code.
 //!
-//! `run` is the agent.
+//! `run` is the agent, `demo` the main job on an embedded backend.
 
 #![forbid(unsafe_code)]
 
 mod component;
+mod demo;
 mod run;
 mod server;
 mod telemetry;
@@ -25,11 +26,14 @@ struct Arguments {
 enum Command {
     /// Runs the pipelines of a configuration file.
     Run(run::Options),
+    /// Shows the main job: a load, an outage, a kill, and every sample accounted for.
+    Demo(demo::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(options) => run::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Demo(options) => demo::run(options),
     };
     outcome.unwrap_or_else(|error| {
         telemetry::logs::print_error(&error);

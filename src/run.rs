@@ -431,7 +431,6 @@ fn start_endpoints(
             url: handle.url_redacted().to_owned(),
             queue,
             position,
-            store: store.clone(),
             stats: handle.stats(),
         });
         endpoints.push(handle);

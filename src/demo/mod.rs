@@ -57,8 +57,9 @@ const LAG_INTERVAL: Duration = Duration::from_millis(500);
 const AGENT_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest wait until everything begun is acknowledged.
 const ACK_DEADLINE: Duration = Duration::from_secs(30);
-/// Longest wait for the backlog, beyond the length of the load.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+/// How long the backlog may stay as it is before what is left of it counts as missing: well beyond
+/// the agent's longest pause between attempts.
+const STALL_DEADLINE: Duration = Duration::from_secs(15);
 
 /// What may be set.
 #[derive(clap::Args, Clone, Debug)]
@@ -195,17 +196,23 @@ impl Demo {
         Ok(())
     }
 
-    /// Waits until everything acknowledged has arrived. If it does not in time, that is a finding,
-    /// not an error: the report says how much is missing.
+    /// Waits until everything acknowledged has arrived. If nothing comes any more, that is a
+    /// finding, not an error: the report says how much is missing.
     fn drain(&mut self) -> Result<()> {
-        let deadline = self.elapsed() + self.options.duration + DRAIN_DEADLINE;
-        while self.missing() > 0 {
-            if self.elapsed() > deadline {
-                return self.phase("the backlog was not delivered in time");
+        let mut last = (self.elapsed(), u64::MAX);
+        loop {
+            let missing = self.missing();
+            if missing == 0 {
+                return self.phase("everything acknowledged has been delivered");
+            }
+            if missing < last.1 {
+                last = (self.elapsed(), missing);
+            }
+            if self.elapsed() > last.0 + STALL_DEADLINE {
+                return self.phase("something acknowledged is not delivered any more");
             }
             self.tick()?;
         }
-        self.phase("everything acknowledged has been delivered")
     }
 
     fn stop_and_report(&mut self) -> Result<Report> {

@@ -1,6 +1,6 @@
 //! Turns the numbers of a demo into a table and a verdict.
 
-use indicatif::HumanCount;
+use indicatif::{HumanBytes, HumanCount};
 
 use super::agent::{Memory, Usage};
 use super::backend::Received;
@@ -90,6 +90,14 @@ impl Report {
             (
                 "memory per series, with mapped files",
                 bytes(float(self.memory.resident_bytes) / series),
+            ),
+            (
+                "memory in all, anonymous",
+                HumanBytes(self.memory.anonymous_bytes).to_string(),
+            ),
+            (
+                "memory in all, with mapped files",
+                HumanBytes(self.memory.resident_bytes).to_string(),
             ),
         ];
         rows.iter()

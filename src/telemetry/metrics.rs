@@ -38,7 +38,6 @@ pub(crate) struct EndpointSource {
     pub(crate) url: String,
     pub(crate) queue: QueueOptions,
     pub(crate) position: wal::Endpoint,
-    pub(crate) store: Store,
     pub(crate) stats: Arc<Stats>,
 }
 
@@ -444,7 +443,7 @@ fn collect_lag(
     now_ms: i64,
 ) {
     let acked = source.position.acked();
-    let behind = source.store.watermarks().durable.bytes_since(acked);
+    let behind = source.position.lag_bytes();
     let lag = if behind == 0 {
         0.0
     } else {

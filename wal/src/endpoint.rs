@@ -221,6 +221,13 @@ impl Endpoint {
         self.state.acked()
     }
 
+    /// Bytes of frames that are durable and not acknowledged.
+    #[must_use]
+    pub fn lag_bytes(&self) -> u64 {
+        let durable = self.shared.durable_position();
+        self.shared.segments.bytes_between(self.acked(), durable)
+    }
+
     /// Everything before `position` was delivered or given up for a counted reason. Saved to disk
     /// within [`SAVE_INTERVAL`]; going back is ignored.
     ///

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::chunk::create_with_header;
 use crate::fs::{Disk, DiskFile};
-use crate::header::{FileHeader, SEGMENT_MAGIC};
+use crate::header::{FILE_HEADER_BYTES, FileHeader, SEGMENT_MAGIC};
 use crate::{Error, Position};
 
 /// One segment file.
@@ -120,6 +120,20 @@ impl Segments {
     /// Whether the log may end at `end` in this segment (also exactly at its end).
     pub(crate) const fn holds(&self, id: u64, end: Position) -> bool {
         end.get() > self.start_of(id).get() && end.get() <= self.start_of(id + 1).get()
+    }
+
+    /// Bytes of frames between two positions: what interrupted runs left unused does not count.
+    pub(crate) fn bytes_between(&self, from: Position, to: Position) -> u64 {
+        let files = self.files.lock();
+        let mut bytes = 0;
+        let mut between = files.range(self.id_of(from)..=self.id_of(to)).peekable();
+        while let Some((&id, _)) = between.next() {
+            let start = from.max(self.start_of(id).plus(FILE_HEADER_BYTES as u64));
+            let ended = between.peek().and_then(|(_, next)| next.previous_end());
+            let end = ended.unwrap_or_else(|| self.start_of(id + 1)).min(to);
+            bytes += end.bytes_since(start);
+        }
+        bytes
     }
 
     /// Where in its segment a position lies.

@@ -335,8 +335,8 @@ impl Store {
     }
 
     /// Ends the store: what was appended is committed, positions are saved, prepared segments that
-    /// were never used are removed. Appends are refused from now on. Blocks; a second call is
-    /// harmless. The lock goes with the last handle.
+    /// were never used are removed. Appends are refused from now on. Blocks until the committer has
+    /// ended (or was dropped); a second call is harmless. The lock goes with the last handle.
     pub fn close(&self) {
         let shared = &self.shared;
         shared.closing.store(true, Ordering::Release);
