@@ -214,6 +214,17 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_of_the_readme_loads() {
+        let readme = include_str!("../../README.md");
+        let block = readme.split("```alloy\n").nth(1).unwrap();
+        let plan = load(block.split("```").next().unwrap()).unwrap();
+        assert_eq!(
+            (plan.receivers.len(), plan.writers[0].endpoints.len()),
+            (1, 1)
+        );
+    }
+
+    #[test]
     fn an_unknown_component_is_named_with_what_there_is() {
         assert_eq!(
             refused("prometheus.scrap \"x\" {}\n"),

@@ -107,7 +107,9 @@ impl Disk for SystemDisk {
             .write(true)
             .create_new(true)
             .open(path)?;
-        let taken = match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+        let take = || rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes);
+        // Completions of io_uring interrupt system calls of this process.
+        let taken = match rustix::io::retry_on_intr(take) {
             // Some file systems cannot take space ahead; the file is then sparse and a full disk
             // shows as a failed write instead.
             Err(Errno::OPNOTSUPP) => file.set_len(bytes),
