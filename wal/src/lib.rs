@@ -9,6 +9,7 @@
 //! | `tail.rs`, `endpoint.rs` | reading on behalf of an endpoint, and its durable position |
 //! | `keeper.rs` | segments ahead, positions saved, acked segments removed |
 //! | `recover.rs`, `ledger.rs` | opening after any stop, and the account of what was lost |
+//! | `checkpoint.rs` | dead series dropped while opening |
 //! | `frame.rs`, `header.rs`, `segment.rs`, `dir.rs` | the format, file by file |
 //! | `fs.rs`, `clock.rs`, `engine.rs`, `sys.rs` | the seams to disk, time, io_uring and raw memory |
 //!
@@ -20,6 +21,7 @@
 //! The bytes are described in `docs/format.md`, failures in `docs/durability.md`.
 
 mod bytes;
+mod checkpoint;
 mod chunk;
 mod clock;
 mod dir;

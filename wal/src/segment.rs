@@ -103,6 +103,11 @@ impl Segments {
             .map(|(_, segment)| segment.clone())
     }
 
+    /// Every segment, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
+        self.files.lock().values().cloned().collect()
+    }
+
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.files.lock().len() as u64 * self.segment_bytes
     }

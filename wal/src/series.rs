@@ -225,7 +225,10 @@ impl SeriesTable {
                 new[at].series = new[earlier].series;
                 continue;
             }
-            new[at].series = self.stage(define, hash, labels)?;
+            let series = SeriesRef::new(define.next_ref);
+            self.stage(define, series, hash, labels)?;
+            define.next_ref += 1;
+            new[at].series = series;
             let hash_of = |&n: &usize| new[n].hash;
             here.insert_unique(hash, at, hash_of);
         }
@@ -233,7 +236,13 @@ impl SeriesTable {
     }
 
     /// Puts one record into the buffer.
-    fn stage(&self, define: &mut Define, hash: u64, labels: &[u8]) -> Result<SeriesRef, Error> {
+    fn stage(
+        &self,
+        define: &mut Define,
+        series: SeriesRef,
+        hash: u64,
+        labels: &[u8],
+    ) -> Result<(), Error> {
         let bytes = record_bytes(labels.len());
         let limit = self.chunk_len() - FILE_HEADER_BYTES;
         if labels.len() > LABELS_BYTES_MAX || bytes > limit {
@@ -243,7 +252,7 @@ impl SeriesTable {
                 limit,
             });
         }
-        if define.next_ref > self.options.series_max {
+        if series.get() > self.options.series_max {
             return Err(Error::Full {
                 reason: FullReason::Series,
             });
@@ -260,7 +269,6 @@ impl SeriesTable {
         let chunk = self.chunks[slot].get().ok_or(Error::Full {
             reason: FullReason::Series,
         })?;
-        let series = SeriesRef::new(define.next_ref);
         let offset = define.at + define.buffer.len();
         let record = Record {
             offset,
@@ -274,9 +282,8 @@ impl SeriesTable {
             slot as u64 * self.options.chunk_bytes + offset as u64,
             hash,
         ));
-        define.next_ref += 1;
         define.sequence += 1;
-        Ok(series)
+        Ok(())
     }
 
     /// Writes the buffered records and makes them findable.
@@ -358,6 +365,63 @@ impl SeriesTable {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub(crate) const fn options(&self) -> &SeriesOptions {
+        &self.options
+    }
+
+    /// How many chunk files there are.
+    pub(crate) fn chunk_count(&self) -> usize {
+        self.chunk_count.load(Ordering::Acquire)
+    }
+
+    /// Writes the records of `live` to fresh chunks and removes all others; the table must then be
+    /// opened anew. Nothing may use it meanwhile.
+    ///
+    /// The copies are durable before the first old chunk goes: a crash at any step finds every live
+    /// record at least once, and of two the labels are the same.
+    ///
+    /// # Errors
+    /// What the system said, [`Error::Full`]; the fresh chunks are removed then.
+    pub(crate) fn rewrite(self, live: &[SeriesRef]) -> Result<(), Error> {
+        let old = self.chunk_count();
+        let copied = self.copy_to_fresh_chunks(live);
+        let chunks = self.chunks[..self.chunk_count()]
+            .iter()
+            .filter_map(OnceLock::get);
+        let (keep, remove): (Vec<_>, Vec<_>) = chunks.enumerate().partition(|(at, _)| *at >= old);
+        let remove = if copied.is_ok() { remove } else { keep };
+        for (_, chunk) in remove {
+            let path = chunk.file.path();
+            self.options
+                .disk
+                .remove(path)
+                .map_err(Error::io("remove", path))?;
+        }
+        copied
+    }
+
+    fn copy_to_fresh_chunks(&self, live: &[SeriesRef]) -> Result<(), Error> {
+        let mut define = self.define.lock();
+        let first = self.chunk_count();
+        self.add_chunk(&mut define)?;
+        for &series in live {
+            let labels = self.labels(series).to_vec();
+            self.stage(&mut define, series, self.hash(&labels), &labels)?;
+        }
+        self.publish(&mut define)?;
+        for chunk in self.chunks[first..self.chunk_count()]
+            .iter()
+            .filter_map(OnceLock::get)
+        {
+            let path = chunk.file.path();
+            self.options
+                .disk
+                .sync(&chunk.file)
+                .map_err(Error::io("sync", path))?;
+        }
+        Ok(())
     }
 
     /// Bytes of disk the chunks take.

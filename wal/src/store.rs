@@ -18,6 +18,7 @@ use crossbeam::channel::TrySendError;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, watch};
 
+use crate::checkpoint::compact;
 use crate::dir::DirLock;
 use crate::durable::{Durable, DurableState};
 use crate::endpoint::{Endpoint, EndpointState};
@@ -426,6 +427,7 @@ fn open_shared(
         quarantine: &dirs.quarantine,
     };
     let recovered = recover(&segments, &disk, places)?;
+    let series = compact(series, &segments)?;
     let head = segments
         .start_of(recovered.next_id)
         .plus(FILE_HEADER_BYTES as u64);

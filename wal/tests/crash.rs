@@ -9,191 +9,12 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::Mutex;
 
-use common::{HastyDisk, Named, define, named, open, options, read_all};
-use wal::fs::{Disk, DiskFile};
+use common::journal::{Cut, Journal, JournalDisk, Op, lay_out};
+use common::{Named, define, named, open, options, read_all};
 use wal::{Sample, Store};
-
-#[derive(Clone, Debug)]
-enum Op {
-    Create(PathBuf, u64),
-    Write(PathBuf, u64, Vec<u8>),
-    Sync(PathBuf),
-    SyncDir(PathBuf),
-    Remove(PathBuf),
-    Rename(PathBuf, PathBuf),
-}
-
-/// Does what it is told and writes it down.
-#[derive(Debug, Default)]
-struct Journal {
-    ops: Mutex<Vec<Op>>,
-}
-
-impl Journal {
-    fn push(&self, op: Op) {
-        self.ops.lock().unwrap().push(op);
-    }
-
-    fn len(&self) -> usize {
-        self.ops.lock().unwrap().len()
-    }
-}
-
-#[derive(Debug)]
-struct JournalDisk(Arc<Journal>);
-
-impl Disk for JournalDisk {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        HastyDisk.create_dir(dir)
-    }
-    fn create(&self, path: &Path, bytes: u64) -> io::Result<DiskFile> {
-        let file = HastyDisk.create(path, bytes)?;
-        self.0.push(Op::Create(path.to_owned(), bytes));
-        Ok(file)
-    }
-    fn open(&self, path: &Path) -> io::Result<DiskFile> {
-        HastyDisk.open(path)
-    }
-    fn write_all_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0
-            .push(Op::Write(file.path().to_owned(), offset, bytes.to_vec()));
-        HastyDisk.write_all_at(file, bytes, offset)
-    }
-    fn sync(&self, file: &DiskFile) -> io::Result<()> {
-        HastyDisk.sync(file)?;
-        self.0.push(Op::Sync(file.path().to_owned()));
-        Ok(())
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.push(Op::SyncDir(dir.to_owned()));
-        Ok(())
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.push(Op::Remove(path.to_owned()));
-        HastyDisk.remove(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.push(Op::Rename(from.to_owned(), to.to_owned()));
-        HastyDisk.rename(from, to)
-    }
-}
-
-/// What one file would hold after a power cut.
-#[derive(Clone, Debug, Default)]
-struct Image {
-    synced: Vec<u8>,
-    /// Writes since the last sync.
-    loose: Vec<(u64, Vec<u8>)>,
-    /// Whether its name is durable.
-    named: bool,
-}
-
-/// How much of what was not synced survives the cut.
-#[derive(Clone, Copy, Debug)]
-enum Cut {
-    /// A killed process: all of it.
-    Kill,
-    /// A power cut that takes all of it.
-    PowerAll,
-    /// A power cut that takes a random part, in any order, torn at any 512-byte sector.
-    PowerSome(u64),
-}
-
-impl Cut {
-    fn keeps(self, random: &mut fastrand::Rng) -> bool {
-        match self {
-            Self::Kill => true,
-            Self::PowerAll => false,
-            Self::PowerSome(_) => random.bool(),
-        }
-    }
-
-    fn random(self) -> fastrand::Rng {
-        fastrand::Rng::with_seed(if let Self::PowerSome(seed) = self {
-            seed
-        } else {
-            0
-        })
-    }
-}
-
-fn patch(bytes: &mut [u8], offset: u64, with: &[u8]) {
-    let at = usize::try_from(offset).unwrap();
-    bytes[at..at + with.len()].copy_from_slice(with);
-}
-
-/// Lays out in `to` what a cut after `ops` leaves of the store in `from`.
-fn lay_out(ops: &[Op], from: &Path, to: &Path, cut: Cut) {
-    let mut random = cut.random();
-    let mut files: BTreeMap<PathBuf, Image> = BTreeMap::new();
-    // Names whose removal is not durable yet: the file may come back.
-    let mut ghosts: BTreeMap<PathBuf, Image> = BTreeMap::new();
-    for op in ops {
-        match op {
-            Op::Create(path, bytes) => {
-                let synced = vec![0; usize::try_from(*bytes).unwrap()];
-                files.insert(
-                    path.clone(),
-                    Image {
-                        synced,
-                        ..Image::default()
-                    },
-                );
-            }
-            Op::Write(path, offset, bytes) => {
-                files
-                    .get_mut(path)
-                    .unwrap()
-                    .loose
-                    .push((*offset, bytes.clone()));
-            }
-            Op::Sync(path) => {
-                let image = files.get_mut(path).unwrap();
-                for (offset, bytes) in std::mem::take(&mut image.loose) {
-                    patch(&mut image.synced, offset, &bytes);
-                }
-            }
-            Op::SyncDir(dir) => {
-                ghosts.retain(|path, _| path.parent() != Some(dir));
-                for (path, image) in &mut files {
-                    image.named |= path.parent() == Some(dir);
-                }
-            }
-            Op::Remove(path) => {
-                let image = files.remove(path).unwrap();
-                ghosts.insert(path.clone(), image);
-            }
-            Op::Rename(path, new) => {
-                let image = files.remove(path).unwrap();
-                files.insert(new.clone(), image);
-            }
-        }
-    }
-    for (path, mut image) in files.into_iter().chain(ghosts.clone()) {
-        let ghost = ghosts.contains_key(&path);
-        if ghost && (matches!(cut, Cut::Kill) || !cut.keeps(&mut random)) {
-            continue;
-        }
-        if !image.named && !cut.keeps(&mut random) {
-            continue;
-        }
-        for (offset, bytes) in &image.loose {
-            for (at, sector) in bytes.chunks(512).enumerate() {
-                if cut.keeps(&mut random) {
-                    patch(&mut image.synced, offset + at as u64 * 512, sector);
-                }
-            }
-        }
-        let path = to.join(path.strip_prefix(from).unwrap());
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, image.synced).unwrap();
-    }
-}
 
 /// One acknowledgement: after this many operations, these samples were durable for good.
 type Acked = (usize, Vec<Named>);
@@ -251,7 +72,7 @@ fn run(dir: &Path) -> Run {
         }
     }
     drop(writers);
-    let ops = journal.ops.lock().unwrap().clone();
+    let ops = journal.ops();
     Run {
         ops,
         acked,
@@ -326,6 +147,88 @@ fn every_acknowledged_sample_survives_a_stop_at_any_disk_operation() {
         check(&run, dir.path(), at, Cut::Kill);
         check(&run, dir.path(), at, Cut::PowerAll);
         for seed in 0..3 {
+            check(
+                &run,
+                dir.path(),
+                at,
+                Cut::PowerSome(seed * 1_000_003 + at as u64),
+            );
+        }
+    }
+}
+
+/// A life of churn: each round brings new series; all but the last rounds are delivered.
+fn churn(dir: &Path, journal: &Arc<Journal>) -> Run {
+    let store = Store::open(dir, options(Arc::new(JournalDisk(journal.clone())))).unwrap();
+    let endpoint = store.endpoint("one").unwrap();
+    store.endpoints_complete();
+    let mut tail = endpoint.tail();
+    let mut committer = store.committer().unwrap();
+    let mut writer = store.writer().unwrap();
+    let (mut acked, mut delivered, mut total) = (Vec::new(), Vec::new(), 0);
+    for round in 0..30_u32 {
+        let refs = define(&store, &(round * 50..round * 50 + 80).collect::<Vec<_>>()).unwrap();
+        let sample = |series| Sample {
+            series,
+            timestamp_ms: i64::from(round),
+            value_bits: 7,
+        };
+        // Enough samples to leave a segment behind now and then.
+        let samples: Vec<_> = refs
+            .iter()
+            .cycle()
+            .take(2000)
+            .map(|&series| sample(series))
+            .collect();
+        writer.append(&samples, &[]).unwrap();
+        committer.commit_now().unwrap();
+        total += samples.len();
+        acked.push((
+            journal.len(),
+            samples.iter().map(|s| named(&store, s)).collect(),
+        ));
+        if round < 27 {
+            read_all(&store, &mut tail);
+            endpoint.ack(tail.position());
+            delivered.push((journal.len(), total));
+        }
+        store.keep();
+    }
+    drop((committer, writer));
+    store.close();
+    Run {
+        ops: journal.ops(),
+        acked,
+        delivered,
+    }
+}
+
+#[test]
+fn compacting_the_series_log_survives_a_stop_at_any_disk_operation() {
+    let dir = common::scratch();
+    let journal = Arc::new(Journal::default());
+    let mut run = churn(dir.path(), &journal);
+    let chunks = || {
+        std::fs::read_dir(dir.path().join("series"))
+            .unwrap()
+            .count()
+    };
+    let (before, first) = (chunks(), run.ops.len());
+    let disk = Arc::new(JournalDisk(journal.clone()));
+    let store = Store::open(dir.path(), options(disk)).unwrap();
+    assert!(chunks() * 2 < before, "{before} chunks, then {}", chunks());
+    assert!(
+        store.series().len() < 1000,
+        "{} series left",
+        store.series().len()
+    );
+    drop(store);
+    run.ops = journal.ops();
+    println!("{} disk operations", run.ops.len() - first);
+    for at in first..=run.ops.len() {
+        check(&run, dir.path(), at, Cut::Kill);
+        check(&run, dir.path(), at, Cut::PowerAll);
+        for seed in 0..5 {
             check(
                 &run,
                 dir.path(),
