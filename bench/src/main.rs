@@ -1,2 +1,100 @@
-//! x
-fn main(){}
+//! Turns a machine into tables: how much the agent does per core, and how much others do.
+//!
+//! | file | turns |
+//! |---|---|
+//! | `limit` | bodies into durable samples, in process: the limit |
+//! | `e2e` | a subject under load into numbers |
+//! | `compare` | several subjects under the same load into ratios |
+//! | `subject` | a program into a process under test |
+//! | `fleet`, `load` | series into requests, requests into acknowledgements |
+//! | `sink` | delivered requests into counts |
+//! | `http` | bytes into messages |
+//! | `measure`, `table` | `/proc` into numbers, numbers into markdown |
+//!
+//! Results are kept in `runs/<date>-<machine>/`.
+
+#![forbid(unsafe_code)]
+
+mod compare;
+mod e2e;
+mod fleet;
+mod http;
+mod limit;
+mod load;
+mod measure;
+mod sink;
+mod subject;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+/// Measures the agent, its limit, and others.
+#[derive(Debug, Parser)]
+enum Command {
+    /// The bare pipeline in process: decode, intern, append, group commit.
+    Limit(Common),
+    /// The agent as a process under load, pinned to a core of its own.
+    E2e(e2e::Options),
+    /// The agent, vmagent and the Prometheus agent under the same load.
+    Compare(compare::Options),
+}
+
+/// What all commands take.
+#[derive(Clone, Debug, clap::Args)]
+struct Common {
+    /// How many series.
+    #[arg(long, default_value_t = 100_000)]
+    series: usize,
+    /// How long to measure.
+    #[arg(long, default_value_t = 15)]
+    seconds: u32,
+    /// Requests in flight at a time.
+    #[arg(long, default_value_t = 4)]
+    connections: usize,
+    /// Where to write the result as markdown.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Where to make the directories the subjects store in; they are removed.
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    dir: PathBuf,
+}
+
+impl Common {
+    fn duration(&self) -> Duration {
+        Duration::from_secs(u64::from(self.seconds))
+    }
+
+    fn out(&self) -> Option<&Path> {
+        self.out.as_deref()
+    }
+
+    fn scratch(&self) -> Result<tempfile::TempDir> {
+        tempfile::Builder::new()
+            .prefix("penstock-bench-")
+            .tempdir_in(&self.dir)
+            .with_context(|| format!("make a directory in {}", self.dir.display()))
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "load: {} series of 11 labels, {} per request, one sample each, {} requests in flight, \
+             {} s measured",
+            self.series,
+            fleet::SERIES_PER_REQUEST,
+            self.connections,
+            self.seconds
+        )
+    }
+}
+
+fn main() -> Result<()> {
+    match Command::parse() {
+        Command::Limit(common) => limit::run(&common),
+        Command::E2e(options) => e2e::run(&options),
+        Command::Compare(options) => compare::run(&options),
+    }
+}

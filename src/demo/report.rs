@@ -59,7 +59,7 @@ impl Report {
         let rows = [
             ("samples sent", count(self.sent.samples)),
             (
-                "  of these again, after no answer",
+                "sent again for want of an answer",
                 count(self.sent.repeated),
             ),
             ("samples acknowledged (2xx)", count(self.sent.acked)),

@@ -1,0 +1,201 @@
+//! Turns remote-write requests into counts, and answers 204 at once.
+//!
+//! # Threads
+//! - `bench-sink` accepts; `bench-sink-N` serves a connection. They end with their connections and
+//!   are joined when the sink is dropped, which must be after the subject has ended.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::Result;
+
+use crate::http::Connection;
+
+/// What arrived.
+#[derive(Default, Debug)]
+pub(crate) struct Counts {
+    /// Samples in all requests.
+    pub(crate) samples: AtomicU64,
+    /// Bytes of all bodies, as received.
+    pub(crate) body_bytes: AtomicU64,
+    /// Bodies that could not be read.
+    pub(crate) malformed: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// A listening sink.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// What arrived so far.
+    pub(crate) counts: Arc<Counts>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sink {
+    /// Listens on a free port of the loopback interface.
+    pub(crate) fn start() -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let counts = Arc::new(Counts::default());
+        let thread = std::thread::Builder::new()
+            .name("bench-sink".to_owned())
+            .spawn({
+                let counts = counts.clone();
+                move || accept(&listener, &counts)
+            })?;
+        Ok(Self {
+            address,
+            counts,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.counts.stop.store(true, Ordering::Relaxed);
+        // Wakes the thread that accepts.
+        let woken = TcpStream::connect(self.address);
+        if let (Ok(_), Some(thread)) = (woken, self.thread.take())
+            && thread.join().is_err()
+        {
+            crate::table::print("a thread of the sink panicked");
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, counts: &Arc<Counts>) {
+    let mut threads = Vec::new();
+    for (number, stream) in listener.incoming().enumerate() {
+        if counts.stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let counts = counts.clone();
+        let spawned = std::thread::Builder::new()
+            .name(format!("bench-sink-{number}"))
+            .spawn(move || stream.and_then(|stream| serve(stream, &counts)));
+        threads.extend(spawned);
+    }
+    for thread in threads {
+        // A connection that broke off is the subject's affair; what it did not deliver is missing
+        // from the counts.
+        drop(thread.join());
+    }
+}
+
+fn serve(stream: TcpStream, counts: &Counts) -> io::Result<()> {
+    let mut connection = Connection::over(stream)?;
+    let mut message = Vec::new();
+    while let Some(request) = connection.receive()? {
+        let body = connection.body(request);
+        counts
+            .body_bytes
+            .fetch_add(body.len() as u64, Ordering::Relaxed);
+        match decompress(body, &mut message).and_then(|length| count_samples(&message[..length])) {
+            Some(samples) => counts.samples.fetch_add(samples, Ordering::Relaxed),
+            None => counts.malformed.fetch_add(1, Ordering::Relaxed),
+        };
+        connection.consume(request);
+        connection.send(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+    }
+    Ok(())
+}
+
+fn decompress(body: &[u8], message: &mut Vec<u8>) -> Option<usize> {
+    let length = snap::raw::decompress_len(body).ok()?;
+    if message.len() < length {
+        message.resize(length, 0);
+    }
+    snap::raw::Decoder::new().decompress(body, message).ok()
+}
+
+/// Float samples in a `WriteRequest`, found by jumping from field to field.
+fn count_samples(message: &[u8]) -> Option<u64> {
+    let mut samples = 0;
+    let mut rest = message;
+    while !rest.is_empty() {
+        let (key, mut series) = field(&mut rest)?;
+        while key == 0x0a && !series.is_empty() {
+            let (key, _) = field(&mut series)?;
+            samples += u64::from(key == 0x12);
+        }
+    }
+    Some(samples)
+}
+
+/// The next length-delimited field: its key byte and its bytes.
+fn field<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let (key, behind) = rest.split_first()?;
+    if key & 7 != 2 {
+        return None;
+    }
+    let (mut length, mut shift, mut behind) = (0, 0, behind);
+    loop {
+        let (byte, more) = behind.split_first()?;
+        behind = more;
+        length |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+        shift += 7;
+        if shift > 28 {
+            return None;
+        }
+    }
+    let (bytes, behind) = behind.split_at_checked(length)?;
+    *rest = behind;
+    Some((*key, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use ingest::proto::{MetricMetadata, Sample, TimeSeries, WriteRequest};
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn samples_are_counted_and_metadata_is_not() {
+        let series = |count: usize| TimeSeries {
+            labels: vec![],
+            samples: vec![
+                Sample {
+                    value: 1.0,
+                    timestamp: 1
+                };
+                count
+            ],
+            ..TimeSeries::default()
+        };
+        let mut request = WriteRequest {
+            timeseries: vec![series(1), series(3)],
+            metadata: vec![MetricMetadata::default()],
+        };
+        request.metadata[0].help = "h".repeat(300);
+        assert_eq!(count_samples(&request.encode_to_vec()), Some(4));
+        assert_eq!(count_samples(&[0x0a]), None);
+    }
+
+    #[test]
+    fn what_is_pushed_is_counted() {
+        let sink = Sink::start().unwrap();
+        let mut templates = crate::fleet::templates(3_000).unwrap();
+        let mut connection = Connection::open(sink.address).unwrap();
+        for template in &mut templates {
+            assert_eq!(
+                connection
+                    .push(template.at_round(1_700_000_000_000, 1))
+                    .unwrap(),
+                204
+            );
+        }
+        assert_eq!(sink.counts.samples.load(Ordering::Relaxed), 3_000);
+        assert_eq!(sink.counts.malformed.load(Ordering::Relaxed), 0);
+        drop(connection);
+    }
+}
