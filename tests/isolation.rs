@@ -51,6 +51,7 @@ fn a_dead_endpoint_holds_up_nobody_and_gets_everything_when_it_comes() {
     let risen = risen.expect("the port stayed free");
     for backend in [&live, &risen] {
         agent.until_delivered(&backend.url());
+        assert_eq!(agent.refused(&backend.url()), 0.0);
         assert_same(&stream.samples(200), &backend.samples());
     }
 }

@@ -59,7 +59,7 @@ fn let_them_send(senders: &[Sender], rng: &mut fastrand::Rng) {
 fn survive(engine: &str) {
     let mut rng = rng();
     let dir = tempfile::tempdir().unwrap();
-    let kind = Kind::PrometheusTakingLateSamples;
+    let kind = Kind::Prometheus;
     let mut backend = Backend::start(kind, dir.path(), "backend");
     let engine = format!("--storage.io-engine={engine}");
     let mut agent = Agent::start(dir.path(), &[backend.url()], &[&engine]);
@@ -94,7 +94,7 @@ fn survive(engine: &str) {
 fn a_prometheus_agent_loses_nothing_across_kill() {
     let mut rng = rng();
     let dir = tempfile::tempdir().unwrap();
-    let kind = Kind::PrometheusTakingLateSamples;
+    let kind = Kind::Prometheus;
     let reference = Backend::start(kind, dir.path(), "reference");
     let mut backend = Backend::start(kind, dir.path(), "backend");
     let mut agent = Agent::start(dir.path(), &[backend.url()], &[]);

@@ -37,6 +37,7 @@ fn compare(kind: Kind) {
     let samples_in = agent.metric("penstock_wal_samples_total", &[]);
     assert_eq!(samples_in, scraped, "each sample is appended once");
     agent.until_delivered(&backend.url());
+    assert_eq!(agent.refused(&backend.url()), 0.0);
 
     let (expected, found) = (reference.samples(), backend.samples());
     assert!(count(&expected) > 5_000, "only {}", count(&expected));

@@ -18,10 +18,12 @@
 //!   never across an await.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use wal::Position;
 
+use crate::batch::Batch;
 use crate::stats::Stats;
 
 /// Counts the frames one tailer has opened; names a frame while it is in the window.
@@ -128,20 +130,35 @@ impl AckWindow {
 pub(crate) struct Acks {
     window: Mutex<AckWindow>,
     endpoint: wal::Endpoint,
+    /// What lies before this was in the log already and may have been sent by an earlier run.
+    fresh_from: Position,
+    /// The first frame behind that; the largest number until there is one.
+    first_fresh: AtomicU64,
 }
 
 impl Acks {
-    pub(crate) fn new(endpoint: wal::Endpoint) -> Self {
+    pub(crate) fn new(endpoint: wal::Endpoint, fresh_from: Position) -> Self {
         Self {
             window: Mutex::default(),
             endpoint,
+            fresh_from,
+            first_fresh: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Whether no record of a batch was in the log before the endpoint was started.
+    pub(crate) fn is_fresh(&self, batch: &Batch) -> bool {
+        let first = self.first_fresh.load(Ordering::Relaxed);
+        batch.done().all(|done| done.frame.0 >= first)
     }
 
     /// See [`AckWindow::open`].
     pub(crate) fn open(&self, frame: TailedFrame, stats: &Stats) -> FrameNumber {
         let mut window = self.window.lock();
         let (number, position) = window.open(frame);
+        if frame.end > self.fresh_from {
+            self.first_fresh.fetch_min(number.0, Ordering::Relaxed);
+        }
         self.moved(&window, position, stats);
         number
     }

@@ -99,8 +99,118 @@ impl Batch {
         })
     }
 
+    /// Whether the last record is a sample whose series has no other sample here, so that it may go
+    /// before the others without disorder.
+    pub(crate) fn last_series_is_single(&self) -> bool {
+        let Some((last, others)) = self.samples.split_last() else {
+            return false;
+        };
+        self.runs.last().is_some_and(|run| run.raw == 0)
+            && others.iter().all(|sample| sample.series != last.series)
+    }
+
+    /// Cuts the batch behind its first `records` records; answers with the rest.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    pub(crate) fn split_off(&mut self, records: usize) -> Self {
+        let mut rest = Self::default();
+        let (mut samples, mut raw, mut left) = (0, 0, records);
+        let mut kept = Vec::with_capacity(self.runs.len());
+        for run in self.runs.drain(..) {
+            let first = Run {
+                samples: run.samples.min(left),
+                raw: run.raw.min(left.saturating_sub(run.samples)),
+                ..run
+            };
+            left -= first.samples + first.raw;
+            (samples, raw) = (samples + first.samples, raw + first.raw);
+            let second = Run {
+                samples: run.samples - first.samples,
+                raw: run.raw - first.raw,
+                ..run
+            };
+            kept.extend(Some(first).filter(|run| run.samples + run.raw > 0));
+            rest.runs
+                .extend(Some(second).filter(|run| run.samples + run.raw > 0));
+        }
+        assert_eq!(left, 0, "cut inside the batch");
+        self.runs = kept;
+        rest.samples = self.samples.split_off(samples);
+        rest.raw = self.raw.split_off(raw);
+        rest.raw_bytes = rest.raw.iter().map(|record| record.bytes.len()).sum();
+        self.raw_bytes -= rest.raw_bytes;
+        rest
+    }
+
     /// The newest sample.
     pub(crate) fn highest_timestamp_ms(&self) -> Option<i64> {
         self.samples.iter().map(|sample| sample.timestamp_ms).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn batch(runs: &[(usize, usize)]) -> Batch {
+        let mut batch = Batch::default();
+        let mut number = 0;
+        let mut next = || {
+            number += 1;
+            number
+        };
+        for (frame, &(samples, raw)) in runs.iter().enumerate() {
+            let samples: Vec<_> = (0..samples)
+                .map(|_| Sample {
+                    series: SeriesRef::new(next()),
+                    ..Sample::default()
+                })
+                .collect();
+            let raw: Vec<_> = (0..raw)
+                .map(|_| OwnedRecord {
+                    series: SeriesRef::new(next()),
+                    kind: RecordKind::Exemplar,
+                    bytes: vec![0; 3].into(),
+                })
+                .collect();
+            let frame = FrameNumber::new(frame as u64);
+            batch.push(frame, samples.into_iter(), raw.into_iter());
+        }
+        batch
+    }
+
+    /// The series of all records in order, and the frame each belongs to.
+    fn order(batch: &Batch) -> Vec<(SeriesRef, FrameNumber)> {
+        let (mut samples, mut raw) = (batch.samples.iter(), batch.raw.iter());
+        let mut all = Vec::new();
+        for run in &batch.runs {
+            all.extend(
+                samples
+                    .by_ref()
+                    .take(run.samples)
+                    .map(|s| (s.series, run.frame)),
+            );
+            all.extend(raw.by_ref().take(run.raw).map(|r| (r.series, run.frame)));
+        }
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_batch_is_the_same_records_in_the_same_order(
+            runs in prop::collection::vec((0..5_usize, 0..4_usize), 1..6),
+            at: prop::sample::Index,
+        ) {
+            let mut first = batch(&runs);
+            let (whole, bytes) = (order(&first), first.raw_bytes());
+            let at = at.index(whole.len() + 1);
+            let rest = first.split_off(at);
+            prop_assert_eq!(first.records(), at);
+            prop_assert_eq!([order(&first), order(&rest)].concat(), whole);
+            prop_assert_eq!(first.raw_bytes() + rest.raw_bytes(), bytes);
+        }
     }
 }

@@ -62,10 +62,11 @@ impl Endpoint {
                 endpoint: options.name.clone(),
                 source,
             })?;
+        let fresh_from = store.watermarks().durable;
         let shared = Arc::new(Shared {
             store,
             sender,
-            acks: Acks::new(saved.clone()),
+            acks: Acks::new(saved.clone(), fresh_from),
             stats: Arc::new(Stats::new(shards)),
             reporter: Reporter::new(&options.name, &resolved.url_redacted),
             clock,

@@ -16,10 +16,12 @@ pub enum Outcome {
         /// How long the endpoint asked us to wait; `None` when it did not.
         after: Option<Duration>,
     },
-    /// Never: the batch is counted as failed and left behind.
+    /// Never: what was sent is counted as failed and left behind.
     Reject {
         /// Short and stable, fit for a metric label: `http_<status>`.
         reason: String,
+        /// Whether it may be the fault of a part: then the innocent rest is found and sent.
+        divisible: bool,
     },
 }
 

@@ -127,6 +127,8 @@ fn classify(status: StatusCode, after: Option<Duration>, retry_on_http_429: bool
         500.. => Outcome::Retry { after },
         status => Outcome::Reject {
             reason: format!("http_{status}"),
+            // bad request, conflict, too large, unprocessable: about the content, not about us
+            divisible: matches!(status, 400 | 409 | 413 | 422),
         },
     }
 }
@@ -239,16 +241,21 @@ mod tests {
         assert_eq!(
             of(429, Some(7), false),
             Outcome::Reject {
-                reason: "http_429".into()
+                reason: "http_429".into(),
+                divisible: false
             }
         );
     }
 
     #[test]
     fn other_answers_are_rejects_with_their_status() {
-        for status in [301, 302, 304, 307, 400, 401, 404, 408, 413, 415, 422] {
+        for status in [301, 302, 304, 307, 400, 401, 404, 408, 409, 413, 415, 422] {
             let reason = format!("http_{status}");
-            assert_eq!(of(status, Some(7), true), Outcome::Reject { reason });
+            let divisible = [400, 409, 413, 422].contains(&status);
+            assert_eq!(
+                of(status, Some(7), true),
+                Outcome::Reject { reason, divisible }
+            );
         }
     }
 

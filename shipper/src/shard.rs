@@ -7,6 +7,7 @@
 //! # Invariants
 //! - One request in flight, and a batch is repeated until it is decided before anything newer goes
 //!   out: order per series.
+//! - A refusal that may be the fault of a part is narrowed down to it (see [`Worker::divide`]).
 //! - The ack window hears of a batch after its outcome, never before; a worker that is dropped has
 //!   acked nothing that was not decided.
 //!
@@ -25,7 +26,7 @@ use wal::SharedClock;
 use crate::ack::Acks;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
-use crate::encode::{Encoded, RemoteWriteV1};
+use crate::encode::RemoteWriteV1;
 use crate::outcome::Outcome;
 use crate::queue::{Level, Queue};
 use crate::report::Reporter;
@@ -34,6 +35,11 @@ use crate::stats::{Counts, DropReason, Stats};
 
 /// Between the starts of two small requests of one shard.
 pub(crate) const SEND_GAP: Duration = Duration::from_millis(10);
+
+/// After so many batches refused record by record, the rest is likely to be refused too.
+const FUTILE_BATCHES: u32 = 8;
+/// Into how many parts a batch is cut then.
+const FUTILE_PARTS: usize = 16;
 
 /// What all workers of an endpoint have in common.
 pub(crate) struct Shared {
@@ -54,6 +60,8 @@ pub(crate) struct Worker {
     gap: Duration,
     batch: Batch,
     last_start: Option<Instant>,
+    /// Batches in a row of which every record was refused.
+    futile: u32,
 }
 
 impl Worker {
@@ -73,21 +81,90 @@ impl Worker {
             gap,
             batch: Batch::default(),
             last_start: None,
+            futile: 0,
         }
     }
 
     /// Delivers until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
         while self.next_batch().await {
-            let counts = self.batch.counts();
-            if let Some((body, sent)) = self.encode(counts) {
-                self.deliver(body, sent).await;
+            let batch = std::mem::take(&mut self.batch);
+            let delivery = self.deliver(&batch).await;
+            if delivery.is_divisible() && batch.records() > 1 {
+                self.divide(batch).await;
+            } else {
+                self.finish(&batch, delivery);
+                self.batch = batch;
             }
-            self.shared
-                .stats
-                .finished(counts, self.batch.highest_timestamp_ms());
-            self.shared.acks.done(self.batch.done(), &self.shared.stats);
         }
+    }
+
+    /// Delivers what is innocent in a refused batch: part by part, in order, each cut in halves for
+    /// as long as it is refused.
+    ///
+    /// An endpoint that keeps refusing everything ([`FUTILE_BATCHES`] record by record) is trusted
+    /// less: a part is given up when it is refused and so is its last record alone. Otherwise it
+    /// would take a request per record, fall behind for ever and fill the disk for all. Not so for
+    /// what was in the log before the endpoint was started: after a crash much of that goes out
+    /// again, receivers that take nothing twice refuse it, and what is new hides among it.
+    async fn divide(&mut self, mut batch: Batch) {
+        let futile = self.futile >= FUTILE_BATCHES && self.shared.acks.is_fresh(&batch);
+        let count = if futile { FUTILE_PARTS } else { 2 };
+        let mut parts = Vec::new();
+        for left in (2..=count).rev() {
+            let records = batch.records();
+            parts.push(batch.split_off(records - records.div_ceil(left)));
+        }
+        parts.push(batch);
+        let mut accepted = false;
+        while let Some(mut part) = parts.pop() {
+            let delivery = self.deliver(&part).await;
+            let records = part.records();
+            if !delivery.is_divisible() || records <= 1 {
+                accepted |= delivery.is_accepted();
+                self.finish(&part, delivery);
+                continue;
+            }
+            if futile && !accepted && part.last_series_is_single() {
+                let last = part.split_off(records - 1);
+                let alone = self.deliver(&last).await;
+                accepted = alone.is_accepted();
+                self.finish(&last, alone);
+                if !accepted {
+                    self.finish(&part, delivery.of(part.counts()));
+                    continue;
+                }
+            }
+            let rest = part.split_off(part.records() / 2);
+            parts.push(rest);
+            parts.push(part);
+        }
+        self.futile = if accepted {
+            0
+        } else {
+            self.futile.saturating_add(1)
+        };
+    }
+
+    /// A batch, or a part of one, has come to its end.
+    fn finish(&self, batch: &Batch, delivery: Delivery) {
+        let Shared {
+            stats,
+            reporter,
+            acks,
+            clock,
+            ..
+        } = &*self.shared;
+        for (reason, counts) in delivery.dropped {
+            stats.dropped(reason, counts);
+        }
+        if let Some(refused) = delivery.refused {
+            let records = delivery.sent.total();
+            reporter.rejected(clock.monotonic(), &refused.reason, records, &refused.detail);
+            stats.rejected(&refused.reason, delivery.sent);
+        }
+        stats.finished(batch.counts(), batch.highest_timestamp_ms());
+        acks.done(batch.done(), stats);
     }
 
     /// Waits for a batch that is full, or old enough. False when there will be none any more.
@@ -113,37 +190,32 @@ impl Worker {
         true
     }
 
-    /// The request body and what is in it, unless nothing is.
-    fn encode(&mut self, counts: Counts) -> Option<(Bytes, Counts)> {
-        let Shared { store, stats, .. } = &*self.shared;
-        let encoded = match self
-            .encoder
-            .encode(&self.batch, |series| store.series().labels(series))
-        {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                tracing::error!(%error, records = counts.total(), "batch cannot be encoded");
-                stats.dropped(DropReason::TooLarge, counts);
-                return None;
-            }
-        };
-        for (reason, counts) in encoded.dropped() {
-            stats.dropped(reason, counts);
-        }
-        let Encoded { body, sent, .. } = encoded;
-        // an own copy of the compressed bytes, as repeating a request shares them with the client
-        (sent.total() > 0).then(|| (Bytes::copy_from_slice(body), sent))
-    }
-
-    /// Sends `body` until the endpoint has decided.
-    async fn deliver(&mut self, body: Bytes, records: Counts) {
+    /// Sends `batch` until the endpoint has decided.
+    async fn deliver(&mut self, batch: &Batch) -> Delivery {
         let Shared {
+            store,
             sender,
             stats,
             reporter,
             clock,
             ..
         } = &*self.shared;
+        let labels = |series| store.series().labels(series);
+        let encoded = match self.encoder.encode(batch, labels) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                let counts = batch.counts();
+                tracing::error!(%error, records = counts.total(), "batch cannot be encoded");
+                return Delivery::dropped(vec![(DropReason::TooLarge, counts)]);
+            }
+        };
+        let mut delivery = Delivery::dropped(encoded.dropped().to_vec());
+        if encoded.sent.total() == 0 {
+            return delivery;
+        }
+        delivery.sent = encoded.sent;
+        // an own copy of the compressed bytes, as repeating a request shares them with the client
+        let body = Bytes::copy_from_slice(encoded.body);
         self.last_start = Some(Instant::now());
         for attempt in 0.. {
             let start = clock.monotonic();
@@ -153,12 +225,16 @@ impl Worker {
             match result.outcome {
                 Outcome::Ack => {
                     reporter.succeeded(now);
-                    stats.acked(records, body.len(), clock.unix_ms());
+                    stats.acked(delivery.sent, body.len(), clock.unix_ms());
                     break;
                 }
-                Outcome::Reject { reason } => {
-                    reporter.rejected(now, &reason, records.total(), &result.detail);
-                    stats.rejected(&reason, records);
+                Outcome::Reject { reason, divisible } => {
+                    let detail = result.detail;
+                    delivery.refused = Some(Refused {
+                        reason,
+                        divisible,
+                        detail,
+                    });
                     break;
                 }
                 Outcome::Retry { after } => {
@@ -167,10 +243,53 @@ impl Worker {
                     let waiting = stats.backing_off(delay);
                     tokio::time::sleep(delay).await;
                     drop(waiting);
-                    stats.retried(records);
+                    stats.retried(delivery.sent);
                 }
             }
         }
         self.backoff.reset();
+        delivery
+    }
+}
+
+/// What became of a batch at the endpoint.
+struct Delivery {
+    /// Records that were in the request.
+    sent: Counts,
+    /// Records that were left out of it.
+    dropped: Vec<(DropReason, Counts)>,
+    refused: Option<Refused>,
+}
+
+/// The endpoint's no.
+struct Refused {
+    reason: String,
+    divisible: bool,
+    detail: String,
+}
+
+impl Delivery {
+    fn dropped(dropped: Vec<(DropReason, Counts)>) -> Self {
+        Self {
+            sent: Counts::default(),
+            dropped,
+            refused: None,
+        }
+    }
+
+    fn is_divisible(&self) -> bool {
+        self.refused.as_ref().is_some_and(|no| no.divisible)
+    }
+
+    /// Whether the endpoint took something.
+    fn is_accepted(&self) -> bool {
+        self.refused.is_none() && self.sent.total() > 0
+    }
+
+    /// The same end for these records: what is left after one of them went alone.
+    fn of(mut self, sent: Counts) -> Self {
+        self.sent = sent;
+        self.dropped.clear();
+        self
     }
 }

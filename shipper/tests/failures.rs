@@ -113,7 +113,7 @@ async fn refused_batch_is_counted_and_the_next_goes_out() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::open(dir.path());
     let backend = Backend::start(|n, _| match n {
-        0 => Reply::Status(400, Vec::new(), "out of order sample\n".repeat(10_000)),
+        0 => Reply::Status(401, Vec::new(), "who are you\n".repeat(10_000)),
         _ => Reply::ok(),
     })
     .await;
@@ -131,7 +131,7 @@ async fn refused_batch_is_counted_and_the_next_goes_out() {
     assert_eq!(endpoint.stop(LONG).await, Stopped::Drained);
     assert!(log.is_acked("a"));
     let numbers = stats.snapshot();
-    assert_eq!(numbers.failed["http_400"], Counts::of_samples(refused));
+    assert_eq!(numbers.failed["http_401"], Counts::of_samples(refused));
     assert_eq!(numbers.failed_total(), Counts::of_samples(refused));
     assert_eq!(numbers.sent, Counts::of_samples(200 - refused));
     log.close();

@@ -46,8 +46,33 @@ pub(crate) fn print_error(error: &anyhow::Error) {
                 pretty.trim_end()
             )
         }
-        None => format!("Error: {error:#}\n"),
+        None => format!("Error: {}\n", in_one_line(error)),
     };
     // Nobody is left to tell that stderr is closed.
     if std::io::stderr().write_all(text.as_bytes()).is_err() {}
+}
+
+/// The causes from the outermost in; one that the text before ends with is not repeated.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_said_is_not_repeated() {
+        let inner = anyhow::anyhow!("no space");
+        let outer = inner.context("write x: no space").context("cannot start");
+        assert_eq!(in_one_line(&outer), "cannot start: write x: no space");
+    }
 }

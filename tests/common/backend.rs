@@ -14,13 +14,11 @@ use super::process::{Process, debian};
 /// Samples (milliseconds, value as text) in order of time, by labels as sorted JSON.
 pub(crate) type Samples = BTreeMap<String, Vec<(i64, String)>>;
 
-/// Which program, and how it is set up.
+/// Which program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// As it comes: a sample older than the newest of its series refuses its whole request.
     Prometheus,
-    /// Takes late samples, as at-least-once delivery after a crash of the sender needs.
-    PrometheusTakingLateSamples,
     VictoriaMetrics,
 }
 
@@ -57,7 +55,7 @@ impl Backend {
         let mut process = Process::start(&self.name, self.command(), &self.dir);
         let path = match self.kind {
             Kind::VictoriaMetrics => "/health",
-            Kind::Prometheus | Kind::PrometheusTakingLateSamples => "/-/ready",
+            Kind::Prometheus => "/-/ready",
         };
         let is_up = process.is_up(|| is_ok(self.port, path));
         self.process = Some(process);
@@ -84,13 +82,7 @@ impl Backend {
             return command;
         }
         let config = self.dir.join(format!("{}.yml", self.name));
-        let text = match self.kind {
-            Kind::PrometheusTakingLateSamples => {
-                "storage:\n  tsdb:\n    out_of_order_time_window: 2h\n"
-            }
-            Kind::Prometheus | Kind::VictoriaMetrics => "",
-        };
-        fs::write(&config, text).unwrap();
+        fs::write(&config, "").unwrap();
         let mut command = debian("prometheus", "prometheus");
         command.arg("--web.enable-remote-write-receiver");
         command.arg(format!("--config.file={}", config.display()));
@@ -103,7 +95,7 @@ impl Backend {
     pub(crate) fn samples(&self) -> Samples {
         match self.kind {
             Kind::VictoriaMetrics => self.exported(),
-            Kind::Prometheus | Kind::PrometheusTakingLateSamples => self.queried(),
+            Kind::Prometheus => self.queried(),
         }
     }
 

@@ -28,8 +28,9 @@ use crate::store::Shared;
 use crate::tail::Tail;
 use crate::{Error, Position};
 
-/// Positions are saved at most this often.
-pub const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Positions are saved at most this often. What was acknowledged since is sent again after a crash,
+/// and some receivers refuse it record by record: a sync now and then is cheaper.
+pub const SAVE_INTERVAL: Duration = Duration::from_millis(200);
 
 const MAGIC: [u8; 8] = *b"PNSTKPOS";
 const FILE_BYTES: u64 = 1024;
