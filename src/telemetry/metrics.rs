@@ -220,9 +220,19 @@ fn collect_store_counters(group: &mut Group<'_>, stats: &wal::StoreStats) {
         ),
         ("penstock_wal_samples", "Samples appended", &stats.samples),
         (
-            "penstock_wal_raw_records",
-            "Exemplars, histograms and metadata appended",
-            &stats.raw_records,
+            "prometheus_remote_storage_exemplars_in",
+            "Exemplars appended",
+            &stats.exemplars,
+        ),
+        (
+            "prometheus_remote_storage_histograms_in",
+            "Histograms appended",
+            &stats.histograms,
+        ),
+        (
+            "penstock_wal_metadata",
+            "Metadata messages appended",
+            &stats.metadata,
         ),
         ("penstock_wal_frames", "Frames appended", &stats.frames),
         (
@@ -251,6 +261,11 @@ fn collect_store_counters(group: &mut Group<'_>, stats: &wal::StoreStats) {
 }
 
 fn collect_store_gauges(group: &mut Group<'_>, store: &Store) {
+    let newest_ms = store.stats().highest_timestamp_ms.load(Ordering::Relaxed);
+    if let Some(ms) = u64::try_from(newest_ms).ok().filter(|ms| *ms > 0) {
+        let name = "prometheus_remote_storage_highest_timestamp_in_seconds";
+        group.gauge(name, "Newest sample appended", float(ms) / 1000.0);
+    }
     let full = store.stats().out_of_space.load(Ordering::Relaxed);
     let marks = store.watermarks();
     let (bytes, bytes_max) = store.disk_bytes();

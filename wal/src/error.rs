@@ -117,6 +117,17 @@ impl Error {
         matches!(self, Self::TooLarge { .. })
     }
 
+    /// The same, unless a disk without space is behind it: that is "full", not broken.
+    pub(crate) fn or_full(self, reason: FullReason) -> Self {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match &self {
+            Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded) => {
+                Self::Full { reason }
+            }
+            _ => self,
+        }
+    }
+
     /// A closure that names the file of a failed operation.
     pub(crate) fn io(
         action: &'static str,

@@ -21,7 +21,6 @@ use crossbeam::channel::RecvTimeoutError;
 use crate::Error;
 use crate::endpoint::SAVE_INTERVAL;
 use crate::error::FullReason;
-use crate::series::full_if_no_space;
 use crate::stats::StoreStats;
 use crate::store::Shared;
 use crate::writer::Prepared;
@@ -133,7 +132,7 @@ fn prepare_one(shared: &Arc<Shared>) -> Result<(), Error> {
     let segment = shared
         .segments
         .prepare(id, previous_end, now_ms)
-        .map_err(full_if_no_space)?;
+        .map_err(|e| e.or_full(FullReason::Segments))?;
     let mut reserve = shared.reserve.lock();
     reserve.prepared.push_back(Prepared {
         id,

@@ -337,7 +337,8 @@ impl SeriesTable {
             previous_end: 0,
             created_ms: 0,
         };
-        let chunk = Chunk::create(&self.options.disk, &path, header).map_err(full_if_no_space)?;
+        let chunk = Chunk::create(&self.options.disk, &path, header)
+            .map_err(|e| e.or_full(FullReason::Series))?;
         if place.set(chunk).is_err() {
             return Err(Error::Full {
                 reason: FullReason::Series,
@@ -410,19 +411,6 @@ impl SeriesTable {
 
 fn chunk_path(dir: &Path, id: u64) -> PathBuf {
     dir.join(format!("{id:08}.chunk"))
-}
-
-/// A disk without space is "full", not broken.
-pub(crate) fn full_if_no_space(error: Error) -> Error {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    match &error {
-        Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded) => {
-            Error::Full {
-                reason: FullReason::Series,
-            }
-        }
-        _ => error,
-    }
 }
 
 /// The half of a hash that an entry keeps.

@@ -1,7 +1,9 @@
 //! Counts what the log does, for `/metrics`: atomics that anyone may read at any time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::{RawRecord, RecordKind, Sample};
 
 /// Upper bounds of the sync latency buckets, in seconds.
 pub const SYNC_SECONDS_BOUNDS: [f64; 12] = [
@@ -53,8 +55,14 @@ pub struct StoreStats {
     pub written_bytes: AtomicU64,
     /// Samples appended.
     pub samples: AtomicU64,
-    /// Raw records (exemplars, histograms, metadata) appended.
-    pub raw_records: AtomicU64,
+    /// Exemplars appended.
+    pub exemplars: AtomicU64,
+    /// Native histograms appended.
+    pub histograms: AtomicU64,
+    /// Metadata messages appended.
+    pub metadata: AtomicU64,
+    /// The newest timestamp of a sample, in milliseconds since the Unix epoch; 0 before the first.
+    pub highest_timestamp_ms: AtomicI64,
     /// Frames appended.
     pub frames: AtomicU64,
     /// Appends refused because the log was full.
@@ -66,6 +74,24 @@ pub struct StoreStats {
 }
 
 impl StoreStats {
+    /// A request was appended.
+    pub(crate) fn appended(&self, samples: &[Sample], raw: &[RawRecord<'_>], frames: usize) {
+        Self::add(&self.samples, samples.len() as u64);
+        Self::add(&self.frames, frames as u64);
+        for record in raw {
+            let counter = match record.kind {
+                RecordKind::Exemplar => &self.exemplars,
+                RecordKind::Histogram => &self.histograms,
+                RecordKind::Metadata => &self.metadata,
+            };
+            Self::add(counter, 1);
+        }
+        if let Some(newest) = samples.iter().map(|sample| sample.timestamp_ms).max() {
+            self.highest_timestamp_ms
+                .fetch_max(newest, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
     }

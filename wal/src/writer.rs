@@ -116,10 +116,7 @@ impl Writer {
         if rolled {
             self.shared.wake_keeper();
         }
-        let stats = &self.shared.stats;
-        StoreStats::add(&stats.samples, samples.len() as u64);
-        StoreStats::add(&stats.raw_records, raw.len() as u64);
-        StoreStats::add(&stats.frames, self.parts.len() as u64);
+        self.shared.stats.appended(samples, raw, self.parts.len());
         if self.body.capacity() > BODY_KEPT_BYTES {
             self.body = Vec::new();
         }
