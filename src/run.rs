@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ingest::{ReceiverOptions, Shards, ShardsOptions};
-use shipper::{EndpointHandle, Stopped};
+use shipper::EndpointHandle;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use wal::{IoEngine, Position, SharedClock, Store, StoreOptions, SystemClock};
@@ -181,6 +181,8 @@ struct Agent {
     endpoints: Vec<EndpointHandle>,
     shipping: Runtime,
     server: tokio::task::JoinHandle<()>,
+    /// Where every endpoint stands.
+    positions: Vec<wal::Endpoint>,
 }
 
 impl Agent {
@@ -196,13 +198,7 @@ impl Agent {
             shutdown_grace: ACCEPTED_GRACE,
             clock: clock.clone(),
         };
-        // Positions first: once data is taken, every endpoint has a place to start from.
-        for (writer, store) in plan.writers.iter().zip(&stores) {
-            for endpoint in &writer.endpoints {
-                store.endpoint(&endpoint.name)?;
-            }
-            store.endpoints_complete();
-        }
+        name_endpoints(&plan.writers, &stores)?;
         let receivers = plan.receivers.iter().map(receiver_options).collect();
         let shards = Shards::start(&settings, receivers, &stores)?;
         let shipping = Builder::new_multi_thread()
@@ -232,6 +228,11 @@ impl Agent {
                 &mut sources,
             )?;
         }
+        let positions = sources
+            .endpoints
+            .iter()
+            .map(|e| e.position.clone())
+            .collect();
         let state = Arc::new(State::new(sources));
         let server = tokio::spawn(server::serve(listener, state.clone()));
         state.set_ready();
@@ -248,6 +249,7 @@ impl Agent {
             endpoints,
             shipping,
             server,
+            positions,
         })
     }
 
@@ -281,6 +283,7 @@ impl Agent {
             endpoints,
             shipping,
             server,
+            positions,
         } = self;
         let shards = tokio::task::spawn_blocking(move || {
             shards.stop_accepting();
@@ -293,8 +296,12 @@ impl Agent {
         };
         let shipped = stop_endpoints(endpoints, deadline);
         tokio::select! {
-            left = shipped => tracing::info!(records_left_on_disk = left, "stopped shipping"),
+            () = shipped => {}
             () = signals.stop() => tracing::info!("a second signal: stopping at once"),
+        }
+        for endpoint in positions {
+            let (endpoint, bytes) = (endpoint.name(), endpoint.lag_bytes());
+            tracing::info!(endpoint, bytes_left_on_disk = bytes, "stopped shipping");
         }
         tokio::task::spawn_blocking(move || {
             for store in &stores {
@@ -312,21 +319,17 @@ impl Agent {
     }
 }
 
-/// Stops all endpoints side by side; answers how many records stay behind.
-async fn stop_endpoints(endpoints: Vec<EndpointHandle>, deadline: Duration) -> u64 {
+/// Stops all endpoints side by side.
+async fn stop_endpoints(endpoints: Vec<EndpointHandle>, deadline: Duration) {
     let mut stopping = tokio::task::JoinSet::new();
     for endpoint in endpoints {
         stopping.spawn(endpoint.stop(deadline));
     }
-    let mut left = 0;
     while let Some(stopped) = stopping.join_next().await {
-        match stopped {
-            Ok(Stopped::Drained) => {}
-            Ok(Stopped::GaveUp { records }) => left += records,
-            Err(error) => tracing::error!(%error, "an endpoint did not stop in order"),
+        if let Err(error) = stopped {
+            tracing::error!(%error, "an endpoint did not stop in order");
         }
     }
-    left
 }
 
 fn cores() -> usize {
@@ -380,6 +383,17 @@ fn open_stores(
         stores.push(store);
     }
     Ok(stores)
+}
+
+/// Gives every endpoint a place to start from before any data is taken.
+fn name_endpoints(writers: &[RemoteWrite], stores: &[Store]) -> anyhow::Result<()> {
+    for (writer, store) in writers.iter().zip(stores) {
+        for endpoint in &writer.endpoints {
+            store.endpoint(&endpoint.name)?;
+        }
+        store.endpoints_complete();
+    }
+    Ok(())
 }
 
 fn receiver_options(component: &component::ReceiveHttp) -> ReceiverOptions {

@@ -197,12 +197,7 @@ impl EndpointHandle {
             join_all(&mut self.tasks).await;
         }
         let records = self.stats.snapshot().pending.total();
-        tracing::info!(
-            endpoint = self.saved.name(),
-            drained,
-            records,
-            "stopped shipping"
-        );
+        tracing::debug!(endpoint = self.saved.name(), drained, records, "stopped");
         if drained {
             Stopped::Drained
         } else {
