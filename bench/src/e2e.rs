@@ -12,6 +12,7 @@ use wal::{SharedClock, SystemClock};
 
 use crate::Common;
 use crate::fleet::{Template, templates};
+use crate::limit;
 use crate::load::{Brought, Load};
 use crate::measure::{LOAD_CORE, Used, float, percentile, pin_to, process_cpu};
 use crate::sink::Sink;
@@ -97,6 +98,7 @@ struct Moment {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let common = &options.common;
     let program = Program::penstock(options.agent.as_deref(), !options.ingest_only)?;
+    let limit = limit::per_core_second(common)?;
     pin_to(LOAD_CORE)?;
     let templates = templates(common.series)?;
     let measured = measure(&program, common, &templates)?;
@@ -109,6 +111,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for (name, value) in rows(&measured) {
         table.row(vec![name.to_owned(), value]);
     }
+    table.row(vec![
+        "limit, samples per core-second".to_owned(),
+        millions(limit),
+    ]);
+    let share = measured.per_core_second() / limit;
+    table.row(vec!["of the limit".to_owned(), format!("{share:.2} x")]);
     let notes = [common.describe(), setting(), version_of(&program)];
     publish(&format!("Penstock, {mode}"), &notes, &[table], common.out())
 }

@@ -53,8 +53,27 @@ impl Line {
     }
 }
 
-/// Runs rounds until the time is over.
+/// Measures the limit and publishes the result.
 pub(crate) fn run(common: &Common) -> Result<()> {
+    let (measured, log_bytes) = measure_line(common)?;
+    let notes = [
+        common.describe(),
+        "in process, no HTTP; appending thread and committer thread on one core; CPU time of the \
+         process, which includes patching the timestamps"
+            .to_owned(),
+    ];
+    let title = "The limit: decode, intern, append, group commit";
+    publish(title, &notes, &[table(&measured, log_bytes)], common.out())
+}
+
+/// Durable samples per core-second with nothing around the line.
+pub(crate) fn per_core_second(common: &Common) -> Result<f64> {
+    let (measured, _) = measure_line(common)?;
+    Ok(measured.samples / measured.cpu)
+}
+
+/// Runs rounds until the time is over; the numbers, and the log bytes per sample.
+fn measure_line(common: &Common) -> Result<(Measured, f64)> {
     pin_to(SUBJECT_CORE)?;
     let dir = common.scratch()?;
     let store = Store::open(dir.path(), StoreOptions::default())?;
@@ -82,14 +101,7 @@ pub(crate) fn run(common: &Common) -> Result<()> {
     if committing.join().is_err() {
         anyhow::bail!("the committer panicked");
     }
-    let notes = [
-        common.describe(),
-        "in process, no HTTP; appending thread and committer thread on one core; CPU time of the \
-         process, which includes patching the timestamps"
-            .to_owned(),
-    ];
-    let title = "The limit: decode, intern, append, group commit";
-    publish(title, &notes, &[table(&measured, log_bytes)], common.out())
+    Ok((measured, log_bytes))
 }
 
 fn table(measured: &Measured, log_bytes: f64) -> Table {
