@@ -40,6 +40,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use wal::{SharedClock, SystemClock};
 
+use crate::run::parse_duration;
 use agent::{Agent, Lag};
 use backend::Backend;
 use check::Checker;
@@ -108,13 +109,6 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     } else {
         Ok(ExitCode::FAILURE)
     }
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration: config::SignedDuration = text.parse()?;
-    duration
-        .unsigned()
-        .ok_or_else(|| "must not be negative".to_owned())
 }
 
 /// Everything that runs. The fields are dropped in this order: first the agent, whose end frees

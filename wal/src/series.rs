@@ -294,7 +294,8 @@ impl SeriesTable {
         define.buffer.clear();
         if let Err(source) = written {
             define.pending.clear();
-            return Err(Error::io("write", chunk.file.path())(source));
+            let error = Error::io("write", chunk.file.path())(source);
+            return Err(error.or_full(FullReason::Series));
         }
         define.at += bytes;
         let pending = std::mem::take(&mut define.pending);

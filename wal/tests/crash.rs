@@ -26,6 +26,12 @@ struct Run {
     delivered: Vec<(usize, usize)>,
 }
 
+/// One run by default; `PENSTOCK_TEST_SEED` gives others.
+fn seed() -> u64 {
+    let text = std::env::var("PENSTOCK_TEST_SEED").ok();
+    text.map_or(7, |text| text.parse().unwrap())
+}
+
 /// A short life of a store: growing series, requests of many sizes, an endpoint that keeps up.
 fn run(dir: &Path) -> Run {
     let journal = Arc::new(Journal::default());
@@ -36,7 +42,7 @@ fn run(dir: &Path) -> Run {
     let mut tail = endpoint.tail();
     let mut committer = store.committer().unwrap();
     let mut writers = [store.writer().unwrap(), store.writer().unwrap()];
-    let mut random = fastrand::Rng::with_seed(7);
+    let mut random = fastrand::Rng::with_seed(seed());
     let mut acked = Vec::new();
     let mut delivered = Vec::new();
     let mut total = 0;
