@@ -23,7 +23,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use wal::Position;
 
-use crate::batch::Batch;
 use crate::stats::Stats;
 
 /// Counts the frames one tailer has opened; names a frame while it is in the window.
@@ -146,10 +145,10 @@ impl Acks {
         }
     }
 
-    /// Whether no record of a batch was in the log before the endpoint was started.
-    pub(crate) fn is_fresh(&self, batch: &Batch) -> bool {
+    /// Whether none of these records was in the log before the endpoint was started.
+    pub(crate) fn are_fresh(&self, mut records: impl Iterator<Item = Done>) -> bool {
         let first = self.first_fresh.load(Ordering::Relaxed);
-        batch.done().all(|done| done.frame.0 >= first)
+        records.all(|done| done.frame.0 >= first)
     }
 
     /// See [`AckWindow::open`].

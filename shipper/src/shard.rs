@@ -108,7 +108,7 @@ impl Worker {
     /// what was in the log before the endpoint was started: after a crash much of that goes out
     /// again, receivers that take nothing twice refuse it, and what is new hides among it.
     async fn divide(&mut self, mut batch: Batch) {
-        let futile = self.futile >= FUTILE_BATCHES && self.shared.acks.is_fresh(&batch);
+        let futile = self.futile >= FUTILE_BATCHES && self.shared.acks.are_fresh(batch.done());
         let count = if futile { FUTILE_PARTS } else { 2 };
         let mut parts = Vec::new();
         for left in (2..=count).rev() {

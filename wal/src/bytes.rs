@@ -1,4 +1,5 @@
-//! Reads and writes fixed-width little-endian integers at offsets of a byte slice.
+//! Reads and writes fixed-width little-endian integers at offsets of a byte slice, and finds what is
+//! not zero.
 //!
 //! Offsets come from constants of the format or were checked by the caller; a short slice is a bug
 //! and panics.
@@ -26,4 +27,21 @@ pub(crate) fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
 /// The next multiple of 8.
 pub(crate) const fn align_8(bytes: usize) -> usize {
     (bytes + 7) & !7
+}
+
+/// The next 8-byte boundary from `at` (itself one) on whose word is not zero.
+pub(crate) fn next_nonzero(bytes: &[u8], at: usize) -> Option<usize> {
+    const BLOCK: usize = 4096;
+    let mut from = at;
+    for block in bytes[at..].chunks(BLOCK) {
+        // A fold over a whole block runs as wide as the machine allows.
+        if block.iter().fold(0, |any, &b| any | b) != 0 {
+            let word = block
+                .chunks(8)
+                .position(|word| word.iter().any(|&b| b != 0))?;
+            return Some(from + word * 8);
+        }
+        from += BLOCK;
+    }
+    None
 }

@@ -19,11 +19,10 @@
 use std::sync::Arc;
 
 use crate::chunk::record_bytes;
-use crate::frame::{FrameHeader, FrameKind, RawRecords, decode_samples};
+use crate::frame::{FrameHeader, FrameKind, RawRecords, decode_samples, next_frame};
 use crate::header::FILE_HEADER_BYTES;
 use crate::segment::{Segment, Segments};
 use crate::series::SeriesTable;
-use crate::tail::next_frame;
 use crate::{Error, Sample, SeriesRef, sys};
 
 /// Below this there is little to gain.

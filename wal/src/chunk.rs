@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
-use crate::bytes::{align_8, get_u32, get_u64, put_u32, put_u64};
+use crate::bytes::{align_8, get_u32, get_u64, next_nonzero, put_u32, put_u64};
 use crate::fs::{Disk, DiskFile};
 use crate::header::{FILE_HEADER_BYTES, FileHeader, SERIES_MAGIC};
 use crate::{Error, SeriesRef, sys};
@@ -190,23 +190,6 @@ pub(crate) fn walk<'a>(bytes: &'a [u8], salt: u64, mut found: impl FnMut(Record<
         end: at,
         broken_bytes,
     }
-}
-
-/// The next 8-byte boundary from `at` (itself one) on whose word is not zero.
-pub(crate) fn next_nonzero(bytes: &[u8], at: usize) -> Option<usize> {
-    const BLOCK: usize = 4096;
-    let mut from = at;
-    for block in bytes[at..].chunks(BLOCK) {
-        // A fold over a whole block runs as wide as the machine allows.
-        if block.iter().fold(0, |any, &b| any | b) != 0 {
-            let word = block
-                .chunks(8)
-                .position(|word| word.iter().any(|&b| b != 0))?;
-            return Some(from + word * 8);
-        }
-        from += BLOCK;
-    }
-    None
 }
 
 #[cfg(test)]

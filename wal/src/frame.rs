@@ -11,7 +11,7 @@
 //! place. A body is only looked at after its crc was checked ([`FrameHeader::body_is_whole`]); what
 //! still makes no sense then is [`Error::Malformed`], never a panic.
 
-use crate::bytes::{align_8, get_u32, get_u64, put_u32, put_u64};
+use crate::bytes::{align_8, get_u32, get_u64, next_nonzero, put_u32, put_u64};
 use crate::{Error, Position, RawRecord, RecordKind, Sample, SeriesRef};
 
 /// Bytes of a frame header.
@@ -138,6 +138,24 @@ impl FrameHeader {
         let body = bytes.get(FRAME_HEADER_BYTES..end)?;
         (crc32fast::hash(body) == self.body_crc).then_some(body)
     }
+}
+
+/// The offset of the next valid frame header behind `at`, in a segment whose offsets `place` turns
+/// into position and salt.
+pub(crate) fn next_frame(
+    bytes: &[u8],
+    at: usize,
+    place: impl Fn(usize) -> (Position, u64),
+) -> Option<usize> {
+    let mut at = align_8(at + 1);
+    while let Some(next) = next_nonzero(bytes, at.min(bytes.len())) {
+        let (position, salt) = place(next);
+        if FrameHeader::decode(&bytes[next..], position, salt).is_some() {
+            return Some(next);
+        }
+        at = next + 8;
+    }
+    None
 }
 
 /// Bytes of a frame whose body has this many.

@@ -14,11 +14,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::endpoint::furthest_acked;
-use crate::frame::{FrameHeader, FrameKind};
+use crate::frame::{FrameHeader, FrameKind, next_frame};
 use crate::fs::Disk;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, SEGMENT_MAGIC};
 use crate::segment::{Segment, Segments};
-use crate::tail::next_frame;
 use crate::{Error, Position, dir, sys};
 
 /// Where the log goes on.

@@ -18,8 +18,9 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
-use crate::bytes::align_8;
-use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, RawRecords, decode_samples};
+use crate::frame::{
+    FRAME_HEADER_BYTES, FrameHeader, FrameKind, RawRecords, decode_samples, next_frame,
+};
 use crate::header::FILE_HEADER_BYTES;
 use crate::ledger::{ALL_ENDPOINTS, Loss};
 use crate::segment::Segment;
@@ -264,22 +265,4 @@ impl Tail {
             tracing::error!(endpoint, path = %path.display(), error = %e, "cannot quarantine");
         }
     }
-}
-
-/// The offset of the next valid frame header behind `at`, in a segment whose offsets `place` turns
-/// into position and salt.
-pub(crate) fn next_frame(
-    bytes: &[u8],
-    at: usize,
-    place: impl Fn(usize) -> (Position, u64),
-) -> Option<usize> {
-    let mut at = align_8(at + 1);
-    while let Some(next) = crate::chunk::next_nonzero(bytes, at.min(bytes.len())) {
-        let (position, salt) = place(next);
-        if FrameHeader::decode(&bytes[next..], position, salt).is_some() {
-            return Some(next);
-        }
-        at = next + 8;
-    }
-    None
 }
