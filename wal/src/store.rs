@@ -102,6 +102,10 @@ pub(crate) struct Shared {
     pub(crate) series: SeriesTable,
     pub(crate) segments: Segments,
     pub(crate) ring: Arc<Ring>,
+    /// The position at the ring's first byte. Moves up to the head whenever everything is durable, so
+    /// that a log that keeps up touches little of the ring. Written under the reservation mutex
+    /// before the head moves, read by the committer after it has loaded the head.
+    pub(crate) ring_start: AtomicU64,
     pub(crate) tracker: Tracker,
     pub(crate) reserve: SharedReserve,
     pub(crate) free_slots: Mutex<Vec<usize>>,
@@ -458,6 +462,7 @@ fn open_shared(
         series,
         segments,
         ring: Arc::new(ring),
+        ring_start: AtomicU64::new(head.get()),
         tracker: Tracker::new(head.get(), WRITERS_MAX),
         reserve: Mutex::new(Reserve::new(head, recovered)),
         free_slots: Mutex::new((0..WRITERS_MAX).rev().collect()),

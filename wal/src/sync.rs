@@ -27,7 +27,7 @@ use crate::header::FILE_HEADER_BYTES;
 use crate::segment::Segment;
 use crate::stats::StoreStats;
 use crate::store::Shared;
-use crate::sys::{Ring, RingPart};
+use crate::sys::RingPart;
 use crate::{Error, Position};
 
 /// How the committer reaches the disk.
@@ -187,7 +187,7 @@ impl Committer {
                 let segment = segments.get(id).ok_or_else(|| {
                     Error::Poisoned(format!("segment {id} is gone while it is written"))
                 })?;
-                write_range(io, &segment, &self.shared.ring, first..to).await?;
+                self.write_range(io, &segment, first..to).await?;
                 let sync = io.sync(&segment.file).await;
                 sync.map_err(Error::io("sync", segment.file.path()))?;
                 StoreStats::add(&self.shared.stats.written_bytes, to - first);
@@ -200,6 +200,30 @@ impl Committer {
             .observe(self.shared.clock.monotonic() - start);
         StoreStats::add(&self.shared.stats.commits, 1);
         self.shared.advance_durable(completed);
+        Ok(())
+    }
+
+    /// Writes `range` of the log out of the ring.
+    async fn write_range(
+        &self,
+        io: &mut impl CommitIo,
+        segment: &Segment,
+        range: std::ops::Range<u64>,
+    ) -> Result<(), Error> {
+        let ring = &self.shared.ring;
+        let in_ring = range.start - self.shared.ring_start.load(Ordering::Acquire);
+        let mut offset = range.start % segment.header.file_bytes;
+        for part in ring.parts(in_ring, range.end - range.start) {
+            if part.1 > 0 {
+                let bytes = RingPart {
+                    ring: ring.clone(),
+                    part,
+                };
+                let written = io.write(segment, bytes, offset).await;
+                written.map_err(Error::io("write", segment.file.path()))?;
+                offset += part.1 as u64;
+            }
+        }
         Ok(())
     }
 
@@ -218,32 +242,6 @@ impl Committer {
         }
         Ok(())
     }
-}
-
-async fn write_range(
-    io: &mut impl CommitIo,
-    segment: &Segment,
-    ring: &Arc<Ring>,
-    range: std::ops::Range<u64>,
-) -> Result<(), Error> {
-    let mut offset = range.start % segment.header.file_bytes;
-    for part in ring.parts(range.start, range.end - range.start) {
-        if part.1 > 0 {
-            let written = io
-                .write(
-                    segment,
-                    RingPart {
-                        ring: ring.clone(),
-                        part,
-                    },
-                    offset,
-                )
-                .await;
-            written.map_err(Error::io("write", segment.file.path()))?;
-            offset += part.1 as u64;
-        }
-    }
-    Ok(())
 }
 
 impl Drop for Committer {

@@ -33,7 +33,7 @@ unsafe impl Send for Ring {}
 // SAFETY: as above.
 unsafe impl Sync for Ring {}
 
-/// The right to write `[position, position + bytes)` of a ring, once.
+/// The right to write `bytes` bytes from `position` (counted from the ring's start) on, once.
 #[derive(Debug)]
 pub(crate) struct RingRange {
     position: u64,
@@ -192,5 +192,30 @@ impl LazyArray {
         // SAFETY: page-aligned, zeroed (a valid AtomicU32), `len` elements long, and only ever
         // accessed through atomics.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_wraps_around_the_ring_is_read_back_in_two_parts() {
+        let ring = Ring::new(1 << 16).unwrap();
+        let bytes: Vec<u8> = (0..200).collect();
+        for start in [0, (1 << 16) - 50, (5 << 16) - 1, (1 << 40) + 7] {
+            let range = RingRange::claim(start, 200);
+            ring.write(&range, 0, &bytes[..120]);
+            ring.write(&range, 120, &bytes[120..]);
+            let read = ring.parts(start, 200).map(|part| ring.part(part).to_vec());
+            assert_eq!(read.concat(), bytes, "from {start}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond the claimed range")]
+    fn writing_beyond_the_claimed_range_is_a_bug() {
+        let ring = Ring::new(1 << 16).unwrap();
+        ring.write(&RingRange::claim(0, 8), 4, &[0; 8]);
     }
 }

@@ -218,6 +218,9 @@ impl Writer {
                 reason: FullReason::Ring,
             });
         }
+        if self.shared.durable.load(Ordering::Acquire) == start {
+            self.shared.ring_start.store(start, Ordering::Release);
+        }
         self.shared.tracker.begin(self.slot, start, head);
         reserve.head = head;
         let left = start / segment_bytes != head / segment_bytes;
@@ -235,9 +238,11 @@ impl Writer {
     /// Copies every part to its place.
     fn copy(&self, now_ms: i64) {
         let durable = self.shared.durable_position();
+        // Stays while this range is not durable.
+        let ring_start = self.shared.ring_start.load(Ordering::Acquire);
         for place in &self.places {
             let position = Position::new(place.position);
-            let range = RingRange::claim(place.position, place.bytes);
+            let range = RingRange::claim(place.position - ring_start, place.bytes);
             let Some(part) = place.part.map(|at| &self.parts[at]) else {
                 self.fill_gap(place, &range, durable, now_ms);
                 continue;
