@@ -66,8 +66,12 @@ fn read_wal(r: &mut BodyReader<'_>) -> Option<u64> {
         r.optional::<Duration>(name);
     }
     let bytes = r.optional::<ByteSize>("max_disk_bytes").map(|size| size.0);
-    if bytes == Some(0) {
-        r.refuse("max_disk_bytes", "must be more than 0");
+    let least = wal::StoreOptions::default().disk_bytes_least();
+    if bytes.is_some_and(|bytes| bytes < least) {
+        r.refuse(
+            "max_disk_bytes",
+            format!("must be at least {}MiB", least >> 20),
+        );
     }
     bytes
 }
@@ -290,6 +294,16 @@ mod tests {
             endpoint(zero).unwrap_err().starts_with("a:"),
             "{}",
             endpoint(zero).unwrap_err()
+        );
+    }
+
+    #[test]
+    fn a_quota_below_what_a_log_needs_is_refused() {
+        let text =
+            "prometheus.remote_write \"x\" {\n  wal {\n    max_disk_bytes = \"100MiB\"\n  }\n}\n";
+        assert_eq!(
+            load(text).unwrap_err(),
+            "a:3:22: \"100MiB\" must be at least 192MiB"
         );
     }
 

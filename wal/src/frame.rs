@@ -158,6 +158,24 @@ pub(crate) fn next_frame(
     None
 }
 
+/// Whether a valid frame behind `at` was appended when `position` was known to be durable.
+pub(crate) fn is_proved_durable(
+    bytes: &[u8],
+    at: usize,
+    position: Position,
+    place: impl Fn(usize) -> (Position, u64) + Copy,
+) -> bool {
+    let mut next = next_frame(bytes, at, place);
+    while let Some(here) = next {
+        let (at, salt) = place(here);
+        if FrameHeader::decode(&bytes[here..], at, salt).is_some_and(|h| h.durable > position) {
+            return true;
+        }
+        next = next_frame(bytes, here, place);
+    }
+    false
+}
+
 /// Bytes of a frame whose body has this many.
 pub(crate) const fn frame_bytes(body_bytes: usize) -> u64 {
     (FRAME_HEADER_BYTES + align_8(body_bytes)) as u64

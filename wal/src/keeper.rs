@@ -117,9 +117,7 @@ pub(crate) fn prepare(shared: &Arc<Shared>) {
 /// # Errors
 /// [`Error::Full`] at the quota or on a full disk, else what the system said.
 fn prepare_one(shared: &Arc<Shared>) -> Result<(), Error> {
-    let used = shared.disk_bytes();
-    let wanted = used + shared.segments.segment_bytes();
-    if shared.max_disk_bytes.is_some_and(|max| wanted > max) {
+    if !shared.quota.has_room(shared.segments.segment_bytes()) {
         return Err(Error::Full {
             reason: FullReason::Segments,
         });

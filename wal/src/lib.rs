@@ -7,6 +7,7 @@
 //! | `writer.rs`, `tracker.rs` | samples to frames in the ring, without touching the disk |
 //! | `sync.rs`, `durable.rs` | group commit, and waiting for it |
 //! | `tail.rs`, `endpoint.rs` | reading on behalf of an endpoint, and its durable position |
+//! | `quota.rs` | the account of disk taken |
 //! | `keeper.rs` | segments ahead, positions saved, acked segments removed |
 //! | `recover.rs`, `ledger.rs` | opening after any stop, and the account of what was lost |
 //! | `checkpoint.rs` | dead series dropped while opening |
@@ -35,6 +36,7 @@ mod header;
 mod keeper;
 mod ledger;
 mod position;
+mod quota;
 mod record;
 mod recover;
 mod segment;

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::bytes::next_nonzero;
 use crate::endpoint::furthest_acked;
 use crate::frame::{FrameHeader, FrameKind, next_frame};
 use crate::fs::Disk;
@@ -166,32 +167,16 @@ fn log_end(segments: &Segments, segment: &Segment) -> Result<Option<Position>, E
             at += usize::try_from(header.frame_bytes()).unwrap_or(usize::MAX);
             continue;
         }
-        // Broken here. A later frame that knew this one to be durable proves a loss, which the tail
-        // reports when it comes by; without one this is where the last run was cut off.
-        let Some(next) = later_witness(&map, at, position, place) else {
+        // Broken here: the rest of the group it was committed with may be whole all the same. What
+        // was not acknowledged is delivered too then, which a sender that tries again cannot tell.
+        let Some(next) = next_frame(&map, at, place) else {
             break;
         };
-        found = true;
         at = next;
     }
-    Ok(found.then(|| start.plus(at.min(map.len()) as u64)))
-}
-
-/// The next valid frame behind `at` whose segment mates knew `position` to be durable.
-fn later_witness(
-    map: &[u8],
-    at: usize,
-    position: Position,
-    place: impl Fn(usize) -> (Position, u64) + Copy,
-) -> Option<usize> {
-    let first = next_frame(map, at, place)?;
-    let mut next = Some(first);
-    while let Some(here) = next {
-        let (at, salt) = place(here);
-        if FrameHeader::decode(&map[here..], at, salt).is_some_and(|h| h.durable > position) {
-            return Some(first);
-        }
-        next = next_frame(map, here, place);
+    if let Some(beyond) = next_nonzero(&map, at.min(map.len())) {
+        let (path, end) = (path.display(), start.plus(at as u64));
+        tracing::warn!(%path, %end, beyond, "the last run was cut off while it wrote");
     }
-    None
+    Ok(found.then(|| start.plus(at.min(map.len()) as u64)))
 }

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use crate::chunk::create_with_header;
 use crate::fs::{Disk, DiskFile};
 use crate::header::{FILE_HEADER_BYTES, FileHeader, SEGMENT_MAGIC};
+use crate::quota::Quota;
 use crate::{Error, Position};
 
 /// One segment file.
@@ -42,17 +43,33 @@ pub(crate) struct Segments {
     dir: PathBuf,
     segment_bytes: u64,
     disk: Arc<dyn Disk>,
+    quota: Arc<Quota>,
     files: Mutex<BTreeMap<u64, Arc<Segment>>>,
 }
 
 impl Segments {
-    pub(crate) fn new(dir: PathBuf, segment_bytes: u64, disk: Arc<dyn Disk>) -> Self {
+    pub(crate) fn new(
+        dir: PathBuf,
+        segment_bytes: u64,
+        disk: Arc<dyn Disk>,
+        quota: Arc<Quota>,
+    ) -> Self {
+        let files = Mutex::new(BTreeMap::new());
         Self {
             dir,
             segment_bytes,
             disk,
-            files: Mutex::new(BTreeMap::new()),
+            quota,
+            files,
         }
+    }
+
+    /// Changes the set, and the account of disk with it.
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<u64, Arc<Segment>>)) {
+        let mut files = self.files.lock();
+        change(&mut files);
+        self.quota
+            .set_segments(files.len() as u64 * self.segment_bytes);
     }
 
     pub(crate) const fn segment_bytes(&self) -> u64 {
@@ -61,9 +78,7 @@ impl Segments {
 
     /// Takes in a segment found on disk.
     pub(crate) fn insert(&self, segment: Segment) {
-        self.files
-            .lock()
-            .insert(segment.header.id, Arc::new(segment));
+        self.change(|files| drop(files.insert(segment.header.id, Arc::new(segment))));
     }
 
     /// Makes a new, empty, durable segment.
@@ -86,7 +101,7 @@ impl Segments {
         };
         let file = create_with_header(&self.disk, &segment_path(&self.dir, id), &header)?;
         let segment = Arc::new(Segment { header, file });
-        self.files.lock().insert(id, segment.clone());
+        self.change(|files| drop(files.insert(id, segment.clone())));
         Ok(segment)
     }
 
@@ -106,10 +121,6 @@ impl Segments {
     /// Every segment, oldest first.
     pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
         self.files.lock().values().cloned().collect()
-    }
-
-    pub(crate) fn disk_bytes(&self) -> u64 {
-        self.files.lock().len() as u64 * self.segment_bytes
     }
 
     /// Id of the segment a position lies in.
@@ -155,7 +166,7 @@ impl Segments {
         while let Some(segment) = self.first_from(0).filter(|s| s.header.id < keep) {
             let path = segment.file.path();
             self.disk.remove(path).map_err(Error::io("remove", path))?;
-            self.files.lock().remove(&segment.header.id);
+            self.change(|files| drop(files.remove(&segment.header.id)));
             removed += 1;
         }
         Ok(removed)
@@ -169,7 +180,7 @@ impl Segments {
         while let Some(segment) = self.first_from(keep + 1) {
             let path = segment.file.path();
             self.disk.remove(path).map_err(Error::io("remove", path))?;
-            self.files.lock().remove(&segment.header.id);
+            self.change(|files| drop(files.remove(&segment.header.id)));
         }
         Ok(())
     }

@@ -36,6 +36,7 @@ use crate::chunk::{Chunk, Record, encode_record, record_bytes};
 use crate::error::FullReason;
 use crate::fs::Disk;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, SERIES_MAGIC};
+use crate::quota::Quota;
 use crate::sys::LazyArray;
 use crate::{Error, SeriesRef};
 
@@ -70,6 +71,7 @@ pub(crate) struct SeriesOptions {
     pub(crate) chunk_bytes: u64,
     pub(crate) series_max: u32,
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) quota: Arc<Quota>,
 }
 
 /// All series of a store.
@@ -329,6 +331,11 @@ impl SeriesTable {
         let place = self.chunks.get(slot).ok_or(Error::Full {
             reason: FullReason::Series,
         })?;
+        if !self.options.quota.has_room(self.options.chunk_bytes) {
+            return Err(Error::Full {
+                reason: FullReason::Series,
+            });
+        }
         let path = chunk_path(&self.options.dir, define.next_id);
         let header = FileHeader {
             magic: SERIES_MAGIC,
@@ -345,7 +352,7 @@ impl SeriesTable {
                 reason: FullReason::Series,
             });
         }
-        self.chunk_count.store(slot + 1, Ordering::Release);
+        self.set_chunk_count(slot + 1);
         define.slot = Some(slot);
         define.at = FILE_HEADER_BYTES;
         define.next_id += 1;
@@ -366,6 +373,11 @@ impl SeriesTable {
 
     pub(crate) const fn options(&self) -> &SeriesOptions {
         &self.options
+    }
+
+    fn set_chunk_count(&self, count: usize) {
+        self.chunk_count.store(count, Ordering::Release);
+        self.options.quota.set_chunks(self.disk_bytes());
     }
 
     /// How many chunk files there are.
@@ -439,6 +451,7 @@ mod tests {
             chunk_bytes: 16 << 10,
             series_max: 10_000,
             disk: Arc::new(SystemDisk),
+            quota: Arc::new(Quota::new()),
         })
         .unwrap()
         .0

@@ -26,7 +26,8 @@ use crate::frame::FRAME_HEADER_BYTES;
 use crate::fs::{Disk, SystemDisk};
 use crate::header::FILE_HEADER_BYTES;
 use crate::ledger::{Ledger, LostBytes};
-use crate::recover::{Places, recover, segment_bytes_on_disk};
+use crate::quota::Quota;
+use crate::recover::{Places, Recovered, recover, segment_bytes_on_disk};
 use crate::segment::Segments;
 use crate::series::{SeriesOptions, SeriesTable};
 use crate::stats::StoreStats;
@@ -77,6 +78,12 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
+    /// The smallest `max_disk_bytes` a store can work with: the segment in use, the next, a chunk.
+    #[must_use]
+    pub const fn disk_bytes_least(&self) -> u64 {
+        2 * self.segment_bytes + self.series_chunk_bytes
+    }
+
     fn validate(&self) -> Result<(), Error> {
         let size = |name: &str, bytes: u64, least: u64| {
             if bytes.is_power_of_two() && bytes >= least {
@@ -88,7 +95,14 @@ impl StoreOptions {
         };
         size("segment_bytes", self.segment_bytes, 64 << 10)?;
         size("ring_bytes", self.ring_bytes as u64, 64 << 10)?;
-        size("series_chunk_bytes", self.series_chunk_bytes, 8 << 10)
+        size("series_chunk_bytes", self.series_chunk_bytes, 8 << 10)?;
+        let least = self.disk_bytes_least();
+        if self.max_disk_bytes.is_some_and(|max| max < least) {
+            return Err(Error::Options(format!(
+                "max_disk_bytes must be at least {least}"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -110,7 +124,7 @@ pub(crate) struct Shared {
     pub(crate) reserve: SharedReserve,
     pub(crate) free_slots: Mutex<Vec<usize>>,
     pub(crate) body_bytes_max: usize,
-    pub(crate) max_disk_bytes: Option<u64>,
+    pub(crate) quota: Arc<Quota>,
     pub(crate) durable: AtomicU64,
     pub(crate) reclaimed: AtomicU64,
     pub(crate) recovered_end: Option<Position>,
@@ -175,10 +189,6 @@ impl Shared {
             // Full means a wake-up is waiting already; disconnected means there is no keeper.
             Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
         }
-    }
-
-    pub(crate) fn disk_bytes(&self) -> u64 {
-        self.segments.disk_bytes() + self.series.disk_bytes()
     }
 
     pub(crate) fn committer_ended(&self) {
@@ -319,7 +329,7 @@ impl Store {
     /// Bytes of disk the segments and series take, and how many they may take.
     #[must_use]
     pub fn disk_bytes(&self) -> (u64, Option<u64>) {
-        (self.shared.disk_bytes(), self.shared.max_disk_bytes)
+        (self.shared.quota.used(), self.shared.quota.max())
     }
 
     /// Where the store is.
@@ -412,48 +422,33 @@ fn open_shared(
     options: StoreOptions,
     keeper_wake: crossbeam::channel::Sender<()>,
 ) -> Result<Shared, Error> {
-    let disk = options.disk;
+    let disk = options.disk.clone();
     disk.create_dir(dir).map_err(Error::io("create", dir))?;
     let lock = DirLock::take(dir)?;
     let dirs = Dirs::create(&disk, dir)?;
     let ledger = Ledger::open(dir)?;
-    let (series, found) = SeriesTable::open(SeriesOptions {
-        dir: dirs.series,
-        chunk_bytes: options.series_chunk_bytes,
-        series_max: options.series_max,
-        disk: disk.clone(),
-    })?;
-    let segment_bytes = segment_bytes_on_disk(&dirs.segments)?.unwrap_or(options.segment_bytes);
-    let segments = Segments::new(dirs.segments.clone(), segment_bytes, disk.clone());
-    let places = Places {
-        segments: &dirs.segments,
-        positions: &dirs.positions,
-        quarantine: &dirs.quarantine,
-    };
-    let recovered = recover(&segments, &disk, places)?;
-    let series = compact(series, &segments)?;
+    let quota = Arc::new(Quota::new());
+    let Opened {
+        series,
+        segments,
+        recovered,
+    } = open_files(&dirs, &options, &quota)?;
+    let segment_bytes = segments.segment_bytes();
     let head = segments
         .start_of(recovered.next_id)
         .plus(FILE_HEADER_BYTES as u64);
-    let oldest = segments.start_of(
-        segments
-            .first_from(0)
-            .map_or(recovered.next_id, |s| s.header.id),
-    );
-    tracing::info!(
-        dir = %dir.display(),
-        series = found.series,
-        broken_series_bytes = found.broken_bytes,
-        unreadable_chunks = found.unreadable_chunks,
-        oldest = %oldest,
-        head = %head,
-        "log opened"
-    );
+    let oldest = segments
+        .first_from(0)
+        .map_or(recovered.next_id, |s| s.header.id);
+    let oldest = segments.start_of(oldest);
+    let (series_count, path) = (series.len(), dir.display());
+    tracing::info!(dir = %path, series = series_count, %oldest, %head, "log opened");
     let ring = Ring::new(options.ring_bytes).map_err(Error::io("map the ring of", dir))?;
-    let used = segments.disk_bytes() + series.disk_bytes();
+    let max = options.max_disk_bytes;
+    quota.set_max(max.or_else(|| default_quota(dir, quota.used())));
     Ok(Shared {
         body_bytes_max: body_bytes_max(ring.bytes(), segment_bytes),
-        max_disk_bytes: options.max_disk_bytes.or_else(|| default_quota(dir, used)),
+        quota,
         reclaimed: AtomicU64::new(oldest.get()),
         dir: dir.to_owned(),
         quarantine: dirs.quarantine,
@@ -481,6 +476,43 @@ fn open_shared(
         keeper_wake,
         positions: dirs.positions,
         _lock: lock,
+    })
+}
+
+/// The files of an earlier run, or none.
+struct Opened {
+    series: SeriesTable,
+    segments: Segments,
+    recovered: Recovered,
+}
+
+fn open_files(dirs: &Dirs, options: &StoreOptions, quota: &Arc<Quota>) -> Result<Opened, Error> {
+    let disk = &options.disk;
+    let (series, found) = SeriesTable::open(SeriesOptions {
+        dir: dirs.series.clone(),
+        chunk_bytes: options.series_chunk_bytes,
+        series_max: options.series_max,
+        disk: disk.clone(),
+        quota: quota.clone(),
+    })?;
+    if found.broken_bytes > 0 || found.unreadable_chunks > 0 {
+        let (bytes, chunks) = (found.broken_bytes, found.unreadable_chunks);
+        tracing::warn!(bytes, chunks, "part of the series log cannot be read");
+    }
+    let segment_bytes = segment_bytes_on_disk(&dirs.segments)?.unwrap_or(options.segment_bytes);
+    let dir = dirs.segments.clone();
+    let segments = Segments::new(dir, segment_bytes, disk.clone(), quota.clone());
+    let places = Places {
+        segments: &dirs.segments,
+        positions: &dirs.positions,
+        quarantine: &dirs.quarantine,
+    };
+    let recovered = recover(&segments, disk, places)?;
+    let series = compact(series, &segments)?;
+    Ok(Opened {
+        series,
+        segments,
+        recovered,
     })
 }
 

@@ -6,7 +6,9 @@
 //!
 //! # Failure
 //! A frame that does not check is skipped to the next that does; the skipped bytes are copied to
-//! `quarantine/`, recorded in the ledger once and logged. Later frames are never touched. What lies
+//! `quarantine/`, recorded in the ledger once and logged. Later frames are never touched. If it may
+//! be of the last group an interrupted run wrote and nothing proves that it was acknowledged, it is
+//! torn: kept aside and logged, but no loss. What lies
 //! between the end of an interrupted run and the next segment was never acknowledged and is skipped
 //! in silence. A segment that is gone (removed by hand) is a loss.
 //!
@@ -19,13 +21,17 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use crate::frame::{
-    FRAME_HEADER_BYTES, FrameHeader, FrameKind, RawRecords, decode_samples, next_frame,
+    FRAME_HEADER_BYTES, FrameHeader, FrameKind, RawRecords, decode_samples, is_proved_durable,
+    next_frame,
 };
 use crate::header::FILE_HEADER_BYTES;
 use crate::ledger::{ALL_ENDPOINTS, Loss};
 use crate::segment::Segment;
 use crate::store::Shared;
 use crate::{Error, Position, Sample, sys};
+
+/// Skipped, but no loss: nobody can have been told that it is safe.
+const TORN: &str = "torn";
 
 /// A frame read back from the log.
 #[derive(Clone, Copy, Debug)]
@@ -221,12 +227,10 @@ impl Tail {
         match FrameHeader::decode(&open.map[at..], self.position, salt) {
             Some(header) if header.kind == FrameKind::End => Found::Skip(next),
             Some(header) if header.body_if_whole(&open.map[at..]).is_some() => Found::Frame(header),
+            // Where the header checks, its length does: only the body is broken.
             Some(header) => {
-                // The header checks, so its length does: only the body is broken.
-                Found::Broken(
-                    self.position.plus(header.frame_bytes()).min(next),
-                    "corrupt_frame",
-                )
+                let to = self.position.plus(header.frame_bytes()).min(next);
+                Found::Broken(to, self.why_broken(open, at))
             }
             None => {
                 let end = open.sealed_at.unwrap_or(next).min(durable);
@@ -235,22 +239,40 @@ impl Tail {
                     (segments.start_of(id).plus(at as u64), salt)
                 });
                 let to = found.map_or(end, |at| segments.start_of(id).plus(at as u64));
-                Found::Broken(to, "corrupt_frame")
+                Found::Broken(to, self.why_broken(open, at))
             }
+        }
+    }
+
+    /// A frame that does not check was lost, unless it may be of the last group that an interrupted
+    /// run wrote: then only a frame behind it that knew it to be durable proves that.
+    fn why_broken(&self, open: &Open, at: usize) -> &'static str {
+        let id = open.segment.header.id;
+        let start = self.shared.segments.start_of(id);
+        let place = |at: usize| (start.plus(at as u64), open.segment.header.salt);
+        if open.sealed_at.is_none() || is_proved_durable(&open.map, at, self.position, place) {
+            "corrupt_frame"
+        } else {
+            TORN
         }
     }
 
     /// Sets `[position, to)` aside.
     fn lose(&self, to: Position, reason: &'static str) {
-        let loss = Loss {
-            time_ms: self.shared.clock.unix_ms(),
-            endpoint: ALL_ENDPOINTS.to_owned(),
-            reason,
-            from: self.position,
-            to,
-        };
-        if !self.shared.ledger.record(&loss) {
-            return;
+        let (from, endpoint) = (self.position, &self.endpoint);
+        if reason == TORN {
+            tracing::warn!(endpoint, %from, %to, "torn by the end of the last run: skipped");
+        } else {
+            let loss = Loss {
+                time_ms: self.shared.clock.unix_ms(),
+                endpoint: ALL_ENDPOINTS.to_owned(),
+                reason,
+                from,
+                to,
+            };
+            if !self.shared.ledger.record(&loss) {
+                return;
+            }
         }
         let Some(open) = &self.open else { return };
         let from = self.shared.segments.offset_of(self.position);
@@ -261,7 +283,6 @@ impl Tail {
             .quarantine
             .join(format!("{}-{to}", self.position));
         if let Err(e) = fs::write(&path, &open.map[from..end]) {
-            let endpoint = &self.endpoint;
             tracing::error!(endpoint, path = %path.display(), error = %e, "cannot quarantine");
         }
     }

@@ -160,6 +160,76 @@ fn a_rotten_byte_costs_its_frame_only_and_is_accounted_once() {
     }
 }
 
+/// The frames of one group commit know nothing of each other's durability: nothing proves that the
+/// first was acknowledged, but the others are whole.
+#[test]
+fn a_rotten_frame_in_the_last_group_leaves_the_others_of_the_group() {
+    let dir = scratch();
+    let store = open(dir.path());
+    store.endpoint("one").unwrap();
+    let mut writer = store.writer().unwrap();
+    let all: Vec<_> = (0..3).map(|t| samples(&store, &[1, 2, 3], t)).collect();
+    for batch in &all {
+        writer.append(batch, &[]).unwrap();
+    }
+    store.committer().unwrap().commit_now().unwrap();
+    let expected: Vec<_> = all[1..]
+        .iter()
+        .flatten()
+        .map(|s| named(&store, s))
+        .collect();
+    drop((writer, store));
+    let path = &segment_files(dir.path())[0];
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[4096 + 70] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    let store = open(dir.path());
+    assert!(read_all(&store, &mut store.endpoint("one").unwrap().tail()) == expected);
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("quarantine"))
+            .unwrap()
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn new_series_do_not_grow_the_disk_beyond_the_quota() {
+    let dir = scratch();
+    let quota = StoreOptions {
+        max_disk_bytes: Some(400 << 10),
+        ..options(Arc::new(HastyDisk))
+    };
+    let store = Store::open(dir.path(), quota).unwrap();
+    store.keep();
+    let mut first = 0;
+    let error = loop {
+        match define(&store, &(first..first + 100).collect::<Vec<_>>()) {
+            Ok(_) => first += 100,
+            Err(e) => break e,
+        }
+        assert!(
+            store.disk_bytes().0 <= 400 << 10,
+            "{} bytes",
+            store.disk_bytes().0
+        );
+    };
+    assert!(error.is_full(), "{error}");
+    // Known series go on.
+    define(&store, &[0, 1, 2]).unwrap();
+}
+
+#[test]
+fn a_quota_that_holds_nothing_is_refused_at_once() {
+    let dir = scratch();
+    let quota = StoreOptions {
+        max_disk_bytes: Some(100 << 10),
+        ..options(Arc::new(HastyDisk))
+    };
+    let error = Store::open(dir.path(), quota).unwrap_err();
+    assert!(matches!(error, Error::Options(_)), "{error}");
+}
+
 #[test]
 fn a_rotten_series_record_costs_that_series_only() {
     let dir = scratch();

@@ -52,7 +52,7 @@ impl SeriesTable {
                 reason: FullReason::Series,
             })?;
             let chunk = place.get_or_init(|| chunk);
-            self.chunk_count.store(slot + 1, Ordering::Release);
+            self.set_chunk_count(slot + 1);
             let end = self.recover_chunk(chunk, slot, &mut define, &mut sequences);
             found.broken_bytes += end.broken_bytes;
             define.slot = Some(slot);
