@@ -22,7 +22,7 @@ use ingest::{ReceiverOptions, Shards, ShardsOptions};
 use shipper::EndpointHandle;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use wal::{IoEngine, Position, SharedClock, Store, StoreOptions, SystemClock};
+use wal::{IoEngine, SharedClock, Store, StoreOptions, SystemClock};
 
 use crate::component::{self, Plan, RemoteWrite};
 use crate::server::{self, State};
@@ -258,13 +258,13 @@ impl Agent {
         let mut failures = tokio::task::JoinSet::new();
         for store in &self.stores {
             let mut durable = store.durable();
-            failures.spawn(async move { durable.reached(Position::new(u64::MAX)).await });
+            failures.spawn(async move { durable.ended().await });
         }
         tokio::select! {
             () = signals.stop() => Reason::Signal,
             Some(ended) = failures.join_next() => match ended {
-                Ok(Err(error)) => Reason::LogFailed(error.to_string()),
-                Ok(Ok(())) | Err(_) => Reason::LogFailed("the log ended by itself".to_owned()),
+                Ok(error) => Reason::LogFailed(error.to_string()),
+                Err(error) => Reason::LogFailed(error.to_string()),
             },
         }
     }

@@ -39,8 +39,8 @@ impl Line {
         }
         let length = snap::raw::Decoder::new().decompress(body, &mut self.message)?;
         self.batch.clear();
-        let table = self.store.series();
-        let mut interner = Interner::new(table, &mut self.scratch, self.previous);
+        let table = self.store.series().guard();
+        let mut interner = Interner::new(&table, &mut self.scratch, self.previous);
         scan(
             &self.message[..length],
             &mut interner,

@@ -109,8 +109,8 @@ impl Line {
 
     fn intern(&mut self, body: &[u8]) -> usize {
         self.batch.clear();
-        let table = self.store.series();
-        let mut interner = Interner::new(table, &mut self.scratch, self.previous);
+        let table = self.store.series().guard();
+        let mut interner = Interner::new(&table, &mut self.scratch, self.previous);
         scan(body, &mut interner, &mut self.batch, &mut self.fields).expect("a valid request");
         self.previous = interner
             .define_new(&mut self.batch)
@@ -121,7 +121,10 @@ impl Line {
     /// Unlearns what follows the series of the last request.
     fn forget(&mut self) {
         for sample in &self.batch.samples {
-            self.store.series().learn(sample.series, SeriesRef::NONE);
+            self.store
+                .series()
+                .guard()
+                .learn(sample.series, SeriesRef::NONE);
         }
         self.previous = SeriesRef::NONE;
     }

@@ -126,7 +126,7 @@ impl Answer {
 
     pub(crate) fn log(error: &wal::Error) -> Self {
         let text = error.to_string();
-        if error.is_full() {
+        if error.is_full() || matches!(error, wal::Error::Io { .. }) {
             Self::new(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "5")
         } else if error.is_poisoned() {
             Self::new(StatusCode::SERVICE_UNAVAILABLE, text)

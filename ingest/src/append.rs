@@ -117,7 +117,9 @@ impl Appender {
         for (at, previous) in route.stores.iter().zip(&mut route.previous) {
             self.batch.clear();
             let (store, writer) = &mut self.stores[*at];
-            let mut interner = Interner::new(store.series(), &mut self.interning, *previous);
+            // Until the samples are appended, or a series could be given up under them.
+            let series = store.series().guard();
+            let mut interner = Interner::new(&series, &mut self.interning, *previous);
             scan(body, &mut interner, &mut self.batch, &mut self.fields)
                 .map_err(Failure::Malformed)?;
             *previous = interner.define_new(&mut self.batch).map_err(Failure::Log)?;

@@ -18,7 +18,7 @@
 use std::mem;
 use std::ops::Range;
 
-use wal::{NewSeries, SeriesRef, SeriesTable};
+use wal::{NewSeries, SeriesGuard, SeriesRef};
 
 use crate::decode::labels::LabelSet;
 use crate::decode::{Batch, Brought, Malformed, NotAllowed, Resolve, Slot};
@@ -56,7 +56,7 @@ impl Scratch {
 /// Resolves the series of one request in one store.
 #[derive(Debug)]
 pub struct Interner<'s> {
-    table: &'s SeriesTable,
+    table: &'s SeriesGuard<'s>,
     scratch: &'s mut Scratch,
     /// The series before this request, on the same connection.
     before: SeriesRef,
@@ -65,8 +65,9 @@ pub struct Interner<'s> {
 }
 
 impl<'s> Interner<'s> {
-    /// Resolves in `table`; `before` is the last series of the connection's last request.
-    pub fn new(table: &'s SeriesTable, scratch: &'s mut Scratch, before: SeriesRef) -> Self {
+    /// Resolves in `table`, which must be held until the samples are appended; `before` is the last
+    /// series of the connection's last request.
+    pub fn new(table: &'s SeriesGuard<'s>, scratch: &'s mut Scratch, before: SeriesRef) -> Self {
         scratch.arena.clear();
         scratch.pending.clear();
         Self {
@@ -180,6 +181,7 @@ impl Resolve for Interner<'_> {
         if labels.is_empty()
             || !series.starts_with(labels)
             || series.get(labels.len()) == Some(&crate::decode::labels::LABEL_TAG)
+            || !self.table.confirm(guess)
         {
             return None;
         }
@@ -200,6 +202,7 @@ impl Resolve for Interner<'_> {
             if let Some(previous) = self.previous
                 && !labels.is_empty()
                 && self.table.labels(previous) == labels
+                && self.table.confirm(previous)
             {
                 return Ok(Ok(Slot::Known(previous)));
             }
@@ -314,8 +317,8 @@ mod tests {
             }
             .encode_to_vec();
             self.batch.clear();
-            let table = self.store.series();
-            let mut interner = Interner::new(table, &mut self.scratch, self.previous);
+            let table = self.store.series().guard();
+            let mut interner = Interner::new(&table, &mut self.scratch, self.previous);
             scan(&body, &mut interner, &mut self.batch, &mut Vec::new()).unwrap();
             self.previous = interner.define_new(&mut self.batch)?;
             Ok(self
@@ -331,7 +334,7 @@ mod tests {
             let mut at = SeriesRef::new(after);
             let mut chain = Vec::new();
             for _ in 0..length {
-                at = self.store.series().predicted(at);
+                at = self.store.series().guard().predicted(at);
                 chain.push(at.get());
             }
             chain

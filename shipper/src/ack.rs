@@ -21,9 +21,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use wal::Position;
+use wal::{Mark, Position, Tally};
 
 use crate::stats::Stats;
+use crate::wire::len_u64;
 
 /// Counts the frames one tailer has opened; names a frame while it is in the window.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -40,25 +41,32 @@ impl FrameNumber {
 /// What the window needs to know of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TailedFrame {
-    pub(crate) end: Position,
+    pub(crate) end: Mark,
     pub(crate) appended_ms: i64,
     /// Records that go to the shards.
     pub(crate) records: usize,
+    /// What became of the others, and of those that were found missing before the frame.
+    pub(crate) tally: Tally,
 }
 
 /// Some records of one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Done {
     pub(crate) frame: FrameNumber,
-    pub(crate) records: usize,
+    /// What became of them.
+    pub(crate) tally: Tally,
 }
 
 #[derive(Debug)]
 struct OpenFrame {
-    end: Position,
+    end: Mark,
     appended_ms: i64,
-    outstanding: usize,
+    outstanding: u64,
+    tally: Tally,
 }
+
+/// Where everything before is decided, and how that since the last move.
+pub(crate) type Moved = (Mark, Tally);
 
 /// The window of frames between the acked and the tailed position.
 #[derive(Debug, Default)]
@@ -69,20 +77,22 @@ pub(crate) struct AckWindow {
 }
 
 impl AckWindow {
-    /// Opens the next frame. Returns its number, and the new position if it had nothing to send
-    /// and everything before it is done.
-    pub(crate) fn open(&mut self, frame: TailedFrame) -> (FrameNumber, Option<Position>) {
+    /// Opens the next frame. Returns its number, and how far the position moved if it had nothing to
+    /// send and everything before it is done.
+    pub(crate) fn open(&mut self, frame: TailedFrame) -> (FrameNumber, Option<Moved>) {
         let TailedFrame {
             end,
             appended_ms,
             records,
+            tally,
         } = frame;
-        let next = FrameNumber(self.first + u64::try_from(self.frames.len()).unwrap_or(u64::MAX));
+        let next = FrameNumber(self.first + len_u64(self.frames.len()));
         if records > 0 {
             self.frames.push_back(OpenFrame {
                 end,
                 appended_ms,
-                outstanding: records,
+                outstanding: len_u64(records),
+                tally,
             });
             return (next, None);
         }
@@ -90,29 +100,34 @@ impl AckWindow {
             Some(last) => {
                 debug_assert!(last.end <= end, "frames are opened in log order");
                 last.end = end;
+                last.tally += tally;
                 (next, None)
             }
-            None => (next, Some(end)),
+            None => (next, Some((end, tally))),
         }
     }
 
-    /// Takes records as done. Returns the new position if it moved.
-    pub(crate) fn done(&mut self, done: impl Iterator<Item = Done>) -> Option<Position> {
+    /// Takes records as done. Returns how far the position moved, if it did.
+    pub(crate) fn done(&mut self, done: impl Iterator<Item = Done>) -> Option<Moved> {
         for part in done {
             let index = usize::try_from(part.frame.0 - self.first).unwrap_or(usize::MAX);
             let frame = self
                 .frames
                 .get_mut(index)
                 .expect("the frame of a queued record is open");
-            assert!(frame.outstanding >= part.records, "a record is done once");
-            frame.outstanding -= part.records;
+            let records = part.tally.total();
+            assert!(frame.outstanding >= records, "a record is done once");
+            frame.outstanding -= records;
+            frame.tally += part.tally;
         }
-        let mut position = None;
+        let mut moved: Option<Moved> = None;
         while let Some(frame) = self.frames.pop_front_if(|frame| frame.outstanding == 0) {
             self.first += 1;
-            position = Some(frame.end);
+            let (end, tally) = moved.get_or_insert((frame.end, Tally::default()));
+            *end = frame.end;
+            *tally += frame.tally;
         }
-        position
+        moved
     }
 
     /// When the oldest frame in the window was appended.
@@ -146,46 +161,47 @@ impl Acks {
     }
 
     /// Whether none of these records was in the log before the endpoint was started.
-    pub(crate) fn are_fresh(&self, mut records: impl Iterator<Item = Done>) -> bool {
+    pub(crate) fn are_fresh(&self, mut frames: impl Iterator<Item = FrameNumber>) -> bool {
         let first = self.first_fresh.load(Ordering::Relaxed);
-        records.all(|done| done.frame.0 >= first)
+        frames.all(|frame| frame.0 >= first)
     }
 
     /// See [`AckWindow::open`].
     pub(crate) fn open(&self, frame: TailedFrame, stats: &Stats) -> FrameNumber {
         let mut window = self.window.lock();
-        let (number, position) = window.open(frame);
-        if frame.end > self.fresh_from {
+        let (number, moved) = window.open(frame);
+        if frame.end.position > self.fresh_from {
             self.first_fresh.fetch_min(number.0, Ordering::Relaxed);
         }
-        self.moved(&window, position, stats);
+        self.moved(&window, moved, stats);
         number
     }
 
-    /// Everything before `position` was read: behind the last frame there may be nothing but the
-    /// unused rest of a segment, which needs no sending either.
-    pub(crate) fn passed(&self, position: Position, stats: &Stats) {
+    /// Everything before `end` was read, `lost` was found missing: behind the last frame there may be
+    /// nothing but the unused rest of a segment, which needs no sending either.
+    pub(crate) fn passed(&self, end: Mark, lost: Tally, stats: &Stats) {
         let mut window = self.window.lock();
         let nothing = TailedFrame {
-            end: position,
+            end,
             appended_ms: 0,
             records: 0,
+            tally: lost,
         };
-        let (_, position) = window.open(nothing);
-        self.moved(&window, position, stats);
+        let (_, moved) = window.open(nothing);
+        self.moved(&window, moved, stats);
     }
 
     /// See [`AckWindow::done`].
     pub(crate) fn done(&self, done: impl Iterator<Item = Done>, stats: &Stats) {
         let mut window = self.window.lock();
-        let position = window.done(done);
-        self.moved(&window, position, stats);
+        let moved = window.done(done);
+        self.moved(&window, moved, stats);
     }
 
     /// Called with the lock held, so that positions and gauges are published in order.
-    fn moved(&self, window: &AckWindow, position: Option<Position>, stats: &Stats) {
-        if let Some(position) = position {
-            self.endpoint.ack(position);
+    fn moved(&self, window: &AckWindow, moved: Option<Moved>, stats: &Stats) {
+        if let Some((end, tally)) = moved {
+            self.endpoint.ack(end, tally);
         }
         stats.set_window(window.len(), window.oldest_appended_ms());
     }
@@ -198,14 +214,23 @@ mod tests {
     use super::*;
 
     fn done(frame: FrameNumber, records: usize) -> Done {
-        Done { frame, records }
+        let tally = Tally::of_delivered(len_u64(records));
+        Done { frame, tally }
+    }
+
+    fn position(moved: Option<Moved>) -> Option<Position> {
+        moved.map(|(end, _)| end.position)
     }
 
     fn frame(end: u64, appended_ms: i64, records: usize) -> TailedFrame {
         TailedFrame {
-            end: Position::new(end),
+            end: Mark {
+                position: Position::new(end),
+                records: 0,
+            },
             appended_ms,
             records,
+            tally: Tally::default(),
         }
     }
 
@@ -218,8 +243,10 @@ mod tests {
         assert_eq!(window.done([done(first, 1)].into_iter()), None);
         assert_eq!(window.oldest_appended_ms(), Some(1));
         assert_eq!(
-            window.done([done(first, 1)].into_iter()),
-            Some(Position::new(20))
+            window
+                .done([done(first, 1)].into_iter())
+                .map(|(end, tally)| (end.position, tally)),
+            Some((Position::new(20), Tally::of_delivered(3)))
         );
         assert_eq!(window.oldest_appended_ms(), None);
     }
@@ -227,7 +254,10 @@ mod tests {
     #[test]
     fn frame_with_nothing_to_send_moves_the_position_at_once_when_caught_up() {
         let mut window = AckWindow::default();
-        assert_eq!(window.open(frame(10, 1, 0)).1, Some(Position::new(10)));
+        assert_eq!(
+            position(window.open(frame(10, 1, 0)).1),
+            Some(Position::new(10))
+        );
     }
 
     #[test]
@@ -239,7 +269,7 @@ mod tests {
         }
         assert_eq!(window.len(), 1);
         assert_eq!(
-            window.done([done(stuck, 1)].into_iter()),
+            position(window.done([done(stuck, 1)].into_iter())),
             Some(Position::new(999))
         );
     }
@@ -290,6 +320,7 @@ mod tests {
             let mut model = Model::default();
             let mut numbers = Vec::new();
             let mut acked = Position::ZERO;
+            let (mut decided, mut given) = (0, 0);
             let mut end = Position::ZERO;
             for step in steps {
                 let moved = match step {
@@ -309,17 +340,21 @@ mod tests {
                         let index = open[pick % open.len()];
                         let records = records.min(model.frames[index].1);
                         model.frames[index].1 -= records;
+                        given += len_u64(records);
                         window.done([done(numbers[index], records)].into_iter())
                     }
                 };
-                if let Some(position) = moved {
-                    prop_assert!(position > acked);
-                    acked = position;
+                if let Some((end, tally)) = moved {
+                    prop_assert!(end.position > acked);
+                    acked = end.position;
+                    decided += tally.total();
                 }
                 prop_assert_eq!(acked, model.position());
                 let open = model.frames.iter().filter(|(_, outstanding)| *outstanding > 0).count();
                 prop_assert!(window.len() >= open);
                 prop_assert_eq!(window.len() == 0, open == 0);
+                prop_assert!(decided <= given);
+                prop_assert!(open > 0 || decided == given, "every record is in one tally");
             }
         }
     }

@@ -6,10 +6,12 @@
 //! # Limits
 //! - `max_samples_per_send` records, and `RAW_BYTES_MAX` of records that are kept as bytes.
 
-use wal::{RecordKind, Sample, SeriesRef};
+use wal::{DropReason, RecordKind, Sample, SeriesRef, Tally};
 
 use crate::ack::{Done, FrameNumber};
+use crate::encode::LeftOut;
 use crate::stats::Counts;
+use crate::wire::len_u64;
 
 /// Raw record bytes that close a batch. Histograms may be kilobytes each, and receivers refuse
 /// bodies of tens of megabytes.
@@ -91,11 +93,33 @@ impl Batch {
         counts
     }
 
-    /// What the ack window is told when the batch has come to its end.
-    pub(crate) fn done(&self) -> impl Iterator<Item = Done> {
-        self.runs.iter().map(|run| Done {
-            frame: run.frame,
-            records: run.samples + run.raw,
+    /// The frames it has records of.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = FrameNumber> {
+        self.runs.iter().map(|run| run.frame)
+    }
+
+    /// What the ack window is told when the batch has come to its end: what was not left out was
+    /// delivered, or `dropped` for this reason.
+    pub(crate) fn done(
+        &self,
+        left_out: &[LeftOut],
+        dropped: Option<DropReason>,
+    ) -> impl Iterator<Item = Done> {
+        let mut left_out = left_out.iter().peekable();
+        self.runs.iter().enumerate().map(move |(number, run)| {
+            let mut tally = Tally::default();
+            while let Some(left) = left_out.next_if(|left| left.run == number) {
+                tally.drop(left.reason, left.counts.total());
+            }
+            let rest = len_u64(run.samples + run.raw) - tally.total();
+            match dropped {
+                Some(reason) => tally.drop(reason, rest),
+                None => tally.delivered = rest,
+            }
+            Done {
+                frame: run.frame,
+                tally,
+            }
         })
     }
 

@@ -60,4 +60,5 @@ mod wire;
 pub use endpoint::{Endpoint, EndpointHandle, Stopped};
 pub use error::Error;
 pub use options::{Auth, EndpointOptions, Password, QueueOptions, Secret};
-pub use stats::{Counts, DropReason, Snapshot, Stats};
+pub use stats::{Counts, Snapshot, Stats};
+pub use wal::DropReason;

@@ -21,17 +21,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use wal::SharedClock;
+use wal::{DropReason, SharedClock};
 
 use crate::ack::Acks;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
-use crate::encode::RemoteWriteV1;
+use crate::encode::{LeftOut, RemoteWriteV1};
 use crate::outcome::Outcome;
 use crate::queue::{Level, Queue};
 use crate::report::Reporter;
 use crate::send::Sender;
-use crate::stats::{Counts, DropReason, Stats};
+use crate::stats::{Counts, Stats};
 
 /// Between the starts of two small requests of one shard.
 pub(crate) const SEND_GAP: Duration = Duration::from_millis(10);
@@ -49,6 +49,16 @@ pub(crate) struct Shared {
     pub(crate) stats: Arc<Stats>,
     pub(crate) reporter: Reporter,
     pub(crate) clock: SharedClock,
+}
+
+impl Shared {
+    /// The log has lost records before they could be sent; of what kind they were is not known.
+    pub(crate) fn lost(&self, tally: &wal::Tally) {
+        for reason in DropReason::ALL {
+            let records = usize::try_from(tally.dropped(reason)).unwrap_or(usize::MAX);
+            self.stats.dropped(reason, Counts::of_samples(records));
+        }
+    }
 }
 
 /// The worker of one shard.
@@ -93,7 +103,7 @@ impl Worker {
             if delivery.is_divisible() && batch.records() > 1 {
                 self.divide(batch).await;
             } else {
-                self.finish(&batch, delivery);
+                self.finish(&batch, &delivery);
                 self.batch = batch;
             }
         }
@@ -108,7 +118,7 @@ impl Worker {
     /// what was in the log before the endpoint was started: after a crash much of that goes out
     /// again, receivers that take nothing twice refuse it, and what is new hides among it.
     async fn divide(&mut self, mut batch: Batch) {
-        let futile = self.futile >= FUTILE_BATCHES && self.shared.acks.are_fresh(batch.done());
+        let futile = self.futile >= FUTILE_BATCHES && self.shared.acks.are_fresh(batch.frames());
         let count = if futile { FUTILE_PARTS } else { 2 };
         let mut parts = Vec::new();
         for left in (2..=count).rev() {
@@ -122,16 +132,16 @@ impl Worker {
             let records = part.records();
             if !delivery.is_divisible() || records <= 1 {
                 accepted |= delivery.is_accepted();
-                self.finish(&part, delivery);
+                self.finish(&part, &delivery);
                 continue;
             }
             if futile && !accepted && part.last_series_is_single() {
                 let last = part.split_off(records - 1);
                 let alone = self.deliver(&last).await;
                 accepted = alone.is_accepted();
-                self.finish(&last, alone);
+                self.finish(&last, &alone);
                 if !accepted {
-                    self.finish(&part, delivery.of(part.counts()));
+                    self.finish(&part, &delivery.for_rest(part.counts()));
                     continue;
                 }
             }
@@ -147,7 +157,7 @@ impl Worker {
     }
 
     /// A batch, or a part of one, has come to its end.
-    fn finish(&self, batch: &Batch, delivery: Delivery) {
+    fn finish(&self, batch: &Batch, delivery: &Delivery) {
         let Shared {
             stats,
             reporter,
@@ -155,16 +165,19 @@ impl Worker {
             clock,
             ..
         } = &*self.shared;
-        for (reason, counts) in delivery.dropped {
-            stats.dropped(reason, counts);
+        for left in &delivery.left_out {
+            stats.dropped(left.reason, left.counts);
         }
-        if let Some(refused) = delivery.refused {
+        if let Some(reason) = delivery.dropped {
+            stats.dropped(reason, delivery.sent);
+        }
+        if let Some(refused) = &delivery.refused {
             let records = delivery.sent.total();
             reporter.rejected(clock.monotonic(), &refused.reason, records, &refused.detail);
             stats.rejected(&refused.reason, delivery.sent);
         }
         stats.finished(batch.counts(), batch.highest_timestamp_ms());
-        acks.done(batch.done(), stats);
+        acks.done(batch.done(&delivery.left_out, delivery.verdict()), stats);
     }
 
     /// Waits for a batch that is full, or old enough. False when there will be none any more.
@@ -190,32 +203,36 @@ impl Worker {
         true
     }
 
+    /// Encodes `batch`; without a body where there is nothing to send.
+    fn encode(&mut self, batch: &Batch) -> (Option<Bytes>, Delivery) {
+        let series = self.shared.store.series().guard();
+        let encoded = match self.encoder.encode(batch, |one| series.labels(one)) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                let counts = batch.counts();
+                tracing::error!(%error, records = counts.total(), "batch cannot be encoded");
+                return (None, Delivery::dropped(DropReason::TooLarge, counts));
+            }
+        };
+        let delivery = Delivery::of(encoded.sent, encoded.left_out.to_vec());
+        // an own copy of the compressed bytes, as repeating a request shares them with the client
+        let body = (encoded.sent.total() > 0).then(|| Bytes::copy_from_slice(encoded.body));
+        (body, delivery)
+    }
+
     /// Sends `batch` until the endpoint has decided.
     async fn deliver(&mut self, batch: &Batch) -> Delivery {
+        let (body, mut delivery) = self.encode(batch);
+        let Some(body) = body else {
+            return delivery;
+        };
         let Shared {
-            store,
             sender,
             stats,
             reporter,
             clock,
             ..
         } = &*self.shared;
-        let labels = |series| store.series().labels(series);
-        let encoded = match self.encoder.encode(batch, labels) {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                let counts = batch.counts();
-                tracing::error!(%error, records = counts.total(), "batch cannot be encoded");
-                return Delivery::dropped(vec![(DropReason::TooLarge, counts)]);
-            }
-        };
-        let mut delivery = Delivery::dropped(encoded.dropped().to_vec());
-        if encoded.sent.total() == 0 {
-            return delivery;
-        }
-        delivery.sent = encoded.sent;
-        // an own copy of the compressed bytes, as repeating a request shares them with the client
-        let body = Bytes::copy_from_slice(encoded.body);
         self.last_start = Some(Instant::now());
         for attempt in 0.. {
             let start = clock.monotonic();
@@ -254,10 +271,11 @@ impl Worker {
 
 /// What became of a batch at the endpoint.
 struct Delivery {
-    /// Records that were in the request.
+    /// Records that were in the request, or would have been.
     sent: Counts,
-    /// Records that were left out of it.
-    dropped: Vec<(DropReason, Counts)>,
+    left_out: Vec<LeftOut>,
+    /// Why what was not left out was not sent either.
+    dropped: Option<DropReason>,
     refused: Option<Refused>,
 }
 
@@ -269,12 +287,25 @@ struct Refused {
 }
 
 impl Delivery {
-    fn dropped(dropped: Vec<(DropReason, Counts)>) -> Self {
+    const fn of(sent: Counts, left_out: Vec<LeftOut>) -> Self {
         Self {
-            sent: Counts::default(),
-            dropped,
+            sent,
+            left_out,
+            dropped: None,
             refused: None,
         }
+    }
+
+    const fn dropped(reason: DropReason, counts: Counts) -> Self {
+        let mut delivery = Self::of(counts, Vec::new());
+        delivery.dropped = Some(reason);
+        delivery
+    }
+
+    /// Why what was not left out did not reach the endpoint; none if it did.
+    fn verdict(&self) -> Option<DropReason> {
+        let refused = self.refused.as_ref().map(|_| DropReason::Refused);
+        refused.or(self.dropped)
     }
 
     fn is_divisible(&self) -> bool {
@@ -283,13 +314,13 @@ impl Delivery {
 
     /// Whether the endpoint took something.
     fn is_accepted(&self) -> bool {
-        self.refused.is_none() && self.sent.total() > 0
+        self.verdict().is_none() && self.sent.total() > 0
     }
 
     /// The same end for these records: what is left after one of them went alone.
-    fn of(mut self, sent: Counts) -> Self {
+    fn for_rest(mut self, sent: Counts) -> Self {
         self.sent = sent;
-        self.dropped.clear();
+        self.left_out.clear();
         self
     }
 }

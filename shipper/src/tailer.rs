@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use wal::{Frame, Position, RawRecords, RecordKind, Sample, Store};
+use wal::{DropReason, Frame, Position, RawRecords, RecordKind, Sample, Store, Tally};
 
 use crate::ack::TailedFrame;
 use crate::batch::OwnedRecord;
@@ -28,7 +28,8 @@ use crate::options::EndpointOptions;
 use crate::queue::{Queue, Routed};
 use crate::shard::Shared;
 use crate::shard_map::ShardMap;
-use crate::stats::{Counts, DropReason, Stats};
+use crate::stats::{Counts, Stats};
+use crate::wire::len_u64;
 
 /// Between two tries to read what could not be read.
 const READ_RETRY: Duration = Duration::from_secs(5);
@@ -118,8 +119,11 @@ impl Tailer {
             match self.read() {
                 Ok(Some(frame)) => self.push(frame).await,
                 Ok(None) => {
-                    let position = self.tail.position();
-                    self.shared.acks.passed(position, &self.shared.stats);
+                    let lost = self.tail.take_lost();
+                    self.shared.lost(&lost);
+                    self.shared
+                        .acks
+                        .passed(self.tail.mark(), lost, &self.shared.stats);
                     if let Err(error) = self.durable.changed_past(self.tail.position()).await {
                         tracing::debug!(%error, "the log has ended");
                         return;
@@ -144,11 +148,12 @@ impl Tailer {
         let Some(frame) = self.tail.next()? else {
             return Ok(None);
         };
-        Ok(Some(self.router.route(
-            &frame,
-            &self.shared.store,
-            &self.shared.stats,
-        )))
+        let Shared { store, stats, .. } = &*self.shared;
+        let mut routed = self.router.route(&frame, store, stats);
+        let lost = self.tail.take_lost();
+        self.shared.lost(&lost);
+        routed.tally += lost;
+        Ok(Some(routed))
     }
 
     /// Opens the frame and moves what was routed into the queues.
@@ -182,18 +187,18 @@ impl Router {
     fn route(&mut self, frame: &Frame<'_>, store: &Store, stats: &Stats) -> TailedFrame {
         debug_assert!(self.routed.iter().all(|routed| routed.records() == 0));
         let mut counts = Counts::default();
+        let mut tally = Tally::default();
         self.scratch.clear();
         let highest_ms = match frame.samples(&mut self.scratch) {
             Ok(records) => {
                 let highest_ms = self.route_samples(store);
-                self.route_records(frame.position(), records, store, stats);
+                let switched_off = self.route_records(frame.position(), records, store);
+                stats.dropped(DropReason::SwitchedOff, switched_off);
+                tally.drop(DropReason::SwitchedOff, switched_off.total());
                 highest_ms
             }
             Err(error) => {
-                // of what kind the unreadable ones are is not known
                 report_corrupt(frame.position(), &error);
-                let lost = frame.sample_count() + frame.raw_count();
-                stats.dropped(DropReason::Corrupt, Counts::of_samples(lost));
                 None
             }
         };
@@ -203,37 +208,42 @@ impl Router {
                 counts.add_record(record.kind);
             }
         }
+        let records = self.routed.iter().map(Routed::records).sum();
+        // Of what kind the unreadable ones are is not known.
+        let of_frame = frame.sample_count() + frame.raw_count() - records;
+        let corrupt = of_frame - usize::try_from(tally.total()).unwrap_or(of_frame);
+        stats.dropped(DropReason::CorruptFrame, Counts::of_samples(corrupt));
+        tally.drop(DropReason::CorruptFrame, len_u64(corrupt));
         stats.tailed(counts, highest_ms);
         TailedFrame {
-            end: frame.end(),
+            end: frame.end_mark(),
             appended_ms: frame.appended_ms(),
-            records: self.routed.iter().map(Routed::records).sum(),
+            records,
+            tally,
         }
     }
 
     /// Routes the decoded samples; returns the newest timestamp.
     fn route_samples(&mut self, store: &Store) -> Option<i64> {
         let mut highest_ms = i64::MIN;
+        let series = store.series().guard();
         for sample in &self.scratch {
             highest_ms = highest_ms.max(sample.timestamp_ms);
-            let shard = self
-                .map
-                .shard(sample.series, |series| store.series().labels(series));
+            let shard = self.map.shard(sample.series, |one| series.labels(one));
             self.routed[shard].samples.push_back(*sample);
         }
         (!self.scratch.is_empty()).then_some(highest_ms)
     }
 
-    /// Routes everything else.
+    /// Routes everything else; answers what is switched off.
     fn route_records(
         &mut self,
         position: Position,
         records: RawRecords<'_>,
         store: &Store,
-        stats: &Stats,
-    ) {
+    ) -> Counts {
         let mut switched_off = Counts::default();
-        let mut left = records.left();
+        let series = store.series().guard();
         for record in records {
             let record = match record {
                 Ok(record) => record,
@@ -242,16 +252,13 @@ impl Router {
                     break;
                 }
             };
-            left -= 1;
             if !self.wanted.takes(record.kind) {
                 switched_off.add_record(record.kind);
                 continue;
             }
             let lane = match record.kind {
                 RecordKind::Metadata => self.routed.len() - 1,
-                _ => self
-                    .map
-                    .shard(record.series, |series| store.series().labels(series)),
+                _ => self.map.shard(record.series, |one| series.labels(one)),
             };
             let owned = OwnedRecord {
                 series: record.series,
@@ -260,9 +267,7 @@ impl Router {
             };
             self.routed[lane].raw.push_back(owned);
         }
-        stats.dropped(DropReason::SwitchedOff, switched_off);
-        // of what kind the unreadable ones were is not known
-        stats.dropped(DropReason::Corrupt, Counts::of_samples(left));
+        switched_off
     }
 }
 

@@ -31,7 +31,7 @@ fn define(store: &Store, numbers: std::ops::Range<u32>) -> Vec<SeriesRef> {
                 series: SeriesRef::NONE,
             })
             .collect();
-        table.define(&mut new).unwrap();
+        table.guard().define(&mut new).unwrap();
         refs.extend(new.iter().map(|new| new.series));
     }
     refs
@@ -140,7 +140,7 @@ fn series(c: &mut Criterion) {
         b.iter(|| {
             known
                 .iter()
-                .filter(|l| table.find(table.hash(l), l).is_some())
+                .filter(|l| table.guard().find(table.hash(l), l).is_some())
                 .count()
         });
     });

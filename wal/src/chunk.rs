@@ -10,6 +10,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::Mmap;
 
@@ -38,6 +39,12 @@ pub(crate) struct Chunk {
     pub(crate) file: DiskFile,
     pub(crate) header: FileHeader,
     map: Mmap,
+    /// Offset behind the last record written. Written by the one who appends, Release.
+    pub(crate) written: AtomicU64,
+    /// Offset up to which records are durable.
+    pub(crate) synced: AtomicU64,
+    /// Bytes of records that no series points to any more.
+    pub(crate) dead_bytes: AtomicU64,
 }
 
 /// A record that checks.
@@ -70,7 +77,7 @@ impl Chunk {
     ) -> Result<Self, Error> {
         let file = create_with_header(disk, path, &header)?;
         let map = sys::map_file(file.file()).map_err(Error::io("map", path))?;
-        Ok(Self { file, header, map })
+        Ok(Self::new(file, header, map))
     }
 
     /// Opens and maps a chunk.
@@ -79,9 +86,34 @@ impl Chunk {
     /// What the system said, or what is wrong with the header.
     pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self, Error> {
         let file = disk.open(path).map_err(Error::io("open", path))?;
+        let mut page = vec![0; FILE_HEADER_BYTES];
+        let bytes = disk.read_full_at(&file, &mut page, 0);
+        page.truncate(bytes.map_err(Error::io("read", path))?);
+        let header = FileHeader::decode(&page, SERIES_MAGIC, path)?;
         let map = sys::map_file(file.file()).map_err(Error::io("map", path))?;
-        let header = FileHeader::decode(&map, SERIES_MAGIC, path)?;
-        Ok(Self { file, header, map })
+        Ok(Self::new(file, header, map))
+    }
+
+    const fn new(file: DiskFile, header: FileHeader, map: Mmap) -> Self {
+        Self {
+            file,
+            header,
+            map,
+            written: AtomicU64::new(FILE_HEADER_BYTES as u64),
+            synced: AtomicU64::new(FILE_HEADER_BYTES as u64),
+            dead_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes of records written so far, dead ones included.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.written.load(Ordering::Acquire) - FILE_HEADER_BYTES as u64
+    }
+
+    /// A record at this offset counts for nothing any more.
+    pub(crate) fn bury(&self, offset: usize) {
+        let bytes = record_bytes(self.labels_at(offset).len()) as u64;
+        self.dead_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The file's bytes, as far as they are written.
@@ -166,9 +198,14 @@ fn decode_record(bytes: &[u8], salt: u64, offset: usize) -> Option<Record<'_>> {
     })
 }
 
-/// Calls `found` for every record that checks, in file order.
-pub(crate) fn walk<'a>(bytes: &'a [u8], salt: u64, mut found: impl FnMut(Record<'a>)) -> WalkEnd {
-    let mut end = FILE_HEADER_BYTES;
+/// Calls `found` for every record that checks at or behind offset `from`, in file order.
+pub(crate) fn walk<'a>(
+    bytes: &'a [u8],
+    from: usize,
+    salt: u64,
+    mut found: impl FnMut(Record<'a>),
+) -> WalkEnd {
+    let mut end = from;
     let mut broken_bytes = 0;
     let mut at = end;
     while at + RECORD_HEADER_BYTES <= bytes.len() {
@@ -220,7 +257,9 @@ mod tests {
 
     fn refs(bytes: &[u8]) -> (Vec<u32>, WalkEnd) {
         let mut refs = Vec::new();
-        let end = walk(bytes, 5, |record| refs.push(record.series.get()));
+        let end = walk(bytes, FILE_HEADER_BYTES, 5, |record| {
+            refs.push(record.series.get());
+        });
         (refs, end)
     }
 

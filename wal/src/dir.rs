@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
+use crate::segment::FileKey;
 
 /// The lock that keeps a second process out for as long as it lives.
 #[derive(Debug)]
@@ -30,20 +31,21 @@ impl DirLock {
     }
 }
 
-/// The files `<digits>.<extension>` of a directory, by their number.
+/// The files `<id>.<extension>` and `<id>-<generation>.<extension>` of a directory, in order.
 ///
 /// # Errors
 /// What the system said.
-pub(crate) fn numbered(dir: &Path, extension: &str) -> Result<Vec<(u64, PathBuf)>, Error> {
+pub(crate) fn numbered(dir: &Path, extension: &str) -> Result<Vec<(FileKey, PathBuf)>, Error> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let path = entry.map_err(Error::io("list", dir))?.path();
-        let id = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .and_then(|stem| stem.parse().ok());
-        if let (Some(id), Some(true)) = (id, path.extension().map(|e| e == extension)) {
-            found.push((id, path));
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let key = stem.and_then(|stem| {
+            let (id, generation) = stem.split_once('-').unwrap_or((stem, "0"));
+            Some((id.parse().ok()?, generation.parse().ok()?))
+        });
+        if let (Some(key), Some(true)) = (key, path.extension().map(|e| e == extension)) {
+            found.push((key, path));
         }
     }
     found.sort_unstable();

@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use crate::error::FullReason;
 use crate::{Error, Position};
 
 /// What the committer publishes.
@@ -9,6 +10,10 @@ use crate::{Error, Position};
 pub(crate) struct DurableState {
     pub(crate) position: Position,
     pub(crate) failure: Option<String>,
+    /// The device takes nothing now.
+    pub(crate) stalled: bool,
+    /// Counts what else there is to know.
+    pub(crate) news: u64,
     /// The committer is gone: the position is final.
     pub(crate) ended: bool,
 }
@@ -18,6 +23,8 @@ impl DurableState {
         Self {
             position,
             failure: None,
+            stalled: false,
+            news: 0,
             ended: false,
         }
     }
@@ -48,29 +55,46 @@ impl Durable {
     /// Waits until everything before `position` is on the device.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] or [`Error::Closed`] if that will not happen any more.
+    /// [`Error::Full`] if the device takes nothing now, so that the caller can say so instead of
+    /// waiting (it may still become durable); [`Error::Poisoned`] or [`Error::Closed`] if that will
+    /// not happen any more.
     pub async fn reached(&mut self, position: Position) -> Result<(), Error> {
-        self.wait(|durable| durable >= position).await.map(|_| ())
+        let state = self
+            .state
+            .wait_for(|state| state.position >= position || state.stalled || state.end().is_some())
+            .await
+            .map_err(|_| Error::Closed)?;
+        if state.position >= position {
+            return Ok(());
+        }
+        Err(state.end().unwrap_or(Error::Full {
+            reason: FullReason::Device,
+        }))
     }
 
-    /// Waits until the watermark is beyond `position`; answers where it is.
+    /// Waits until the watermark is beyond `position`, however long the device takes; answers where it
+    /// is.
     ///
     /// # Errors
     /// [`Error::Poisoned`] or [`Error::Closed`] if that will not happen any more.
     pub async fn changed_past(&mut self, position: Position) -> Result<Position, Error> {
-        self.wait(|durable| durable > position).await
-    }
-
-    async fn wait(&mut self, enough: impl Fn(Position) -> bool) -> Result<Position, Error> {
         let state = self
             .state
-            .wait_for(|state| enough(state.position) || state.end().is_some())
+            .wait_for(|state| state.position > position || state.end().is_some())
             .await
             .map_err(|_| Error::Closed)?;
-        if enough(state.position) {
-            Ok(state.position)
-        } else {
-            Err(state.end().unwrap_or(Error::Closed))
+        if state.position > position {
+            return Ok(state.position);
         }
+        Err(state.end().unwrap_or(Error::Closed))
+    }
+
+    /// Waits until the log has ended; why.
+    pub async fn ended(&mut self) -> Error {
+        let ended = self.state.wait_for(|state| state.end().is_some()).await;
+        ended
+            .ok()
+            .and_then(|state| state.end())
+            .unwrap_or(Error::Closed)
     }
 }

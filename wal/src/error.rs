@@ -86,6 +86,8 @@ pub enum FullReason {
     Segments,
     /// No room for more series records.
     Series,
+    /// Writing fails; it is tried again and again.
+    Device,
 }
 
 impl std::fmt::Display for FullReason {
@@ -94,6 +96,7 @@ impl std::fmt::Display for FullReason {
             Self::Ring => "the disk is slower than the senders",
             Self::Segments => "no segment is free (disk full or quota reached)",
             Self::Series => "no room for new series",
+            Self::Device => "writing to the disk fails",
         })
     }
 }

@@ -11,7 +11,7 @@
 //! place. A body is only looked at after its crc was checked ([`FrameHeader::body_is_whole`]); what
 //! still makes no sense then is [`Error::Malformed`], never a panic.
 
-use crate::bytes::{align_8, get_u32, get_u64, next_nonzero, put_u32, put_u64};
+use crate::bytes::{align_8, get_u32, get_u64, put_u32, put_u64};
 use crate::{Error, Position, RawRecord, RecordKind, Sample, SeriesRef};
 
 /// Bytes of a frame header.
@@ -32,9 +32,10 @@ pub(crate) mod field {
     pub(crate) const BODY_CRC: usize = RAW_COUNT + 4;
     pub(crate) const POSITION: usize = BODY_CRC + 4;
     pub(crate) const SALT: usize = POSITION + 8;
-    pub(crate) const DURABLE: usize = SALT + 8;
-    pub(crate) const APPENDED_MS: usize = DURABLE + 8;
-    pub(crate) const CRC: usize = APPENDED_MS + 12;
+    pub(crate) const RECORDS_BEFORE: usize = SALT + 8;
+    pub(crate) const APPENDED_MS: usize = RECORDS_BEFORE + 8;
+    pub(crate) const UNSYNCED_BYTES: usize = APPENDED_MS + 8;
+    pub(crate) const CRC: usize = UNSYNCED_BYTES + 4;
     pub(crate) const END: usize = CRC + 4;
 }
 
@@ -58,13 +59,28 @@ pub(crate) struct FrameHeader {
     pub(crate) body_crc: u32,
     pub(crate) position: Position,
     pub(crate) salt: u64,
+    /// Records of all frames before this one, since the birth of the store. What a reader misses
+    /// between two frames is the difference.
+    pub(crate) records_before: u64,
+    pub(crate) durable: Position,
+    pub(crate) appended_ms: i64,
+}
+
+/// What all frames of one request share.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stamp {
     pub(crate) durable: Position,
     pub(crate) appended_ms: i64,
 }
 
 impl FrameHeader {
     /// The header that closes a segment.
-    pub(crate) const fn end(position: Position, salt: u64, durable: Position, now_ms: i64) -> Self {
+    pub(crate) const fn end(
+        position: Position,
+        salt: u64,
+        records_before: u64,
+        stamp: Stamp,
+    ) -> Self {
         Self {
             kind: FrameKind::End,
             body_bytes: 0,
@@ -73,9 +89,25 @@ impl FrameHeader {
             body_crc: 0,
             position,
             salt,
-            durable,
-            appended_ms: now_ms,
+            records_before,
+            durable: stamp.durable,
+            appended_ms: stamp.appended_ms,
         }
+    }
+
+    /// Whether it holds records.
+    pub(crate) fn is_data(&self) -> bool {
+        self.kind == FrameKind::Data
+    }
+
+    /// Records of this frame: samples and raw records.
+    pub(crate) const fn records(&self) -> u64 {
+        self.sample_count as u64 + self.raw_count as u64
+    }
+
+    /// Records of all frames up to the end of this one, since the birth of the store.
+    pub(crate) const fn records_after(&self) -> u64 {
+        self.records_before.saturating_add(self.records())
     }
 
     /// Bytes of the whole frame with padding.
@@ -93,12 +125,12 @@ impl FrameHeader {
         put_u32(&mut out, field::BODY_CRC, self.body_crc);
         put_u64(&mut out, field::POSITION, self.position.get());
         put_u64(&mut out, field::SALT, self.salt);
-        put_u64(&mut out, field::DURABLE, self.durable.get());
-        put_u64(
-            &mut out,
-            field::APPENDED_MS,
-            self.appended_ms.cast_unsigned(),
-        );
+        put_u64(&mut out, field::RECORDS_BEFORE, self.records_before);
+        let appended_ms = self.appended_ms.cast_unsigned();
+        put_u64(&mut out, field::APPENDED_MS, appended_ms);
+        let unsynced = u32::try_from(self.position.bytes_since(self.durable));
+        let unsynced = unsynced.expect("ring and segment are limited far below 4 GiB");
+        put_u32(&mut out, field::UNSYNCED_BYTES, unsynced);
         let crc = crc32fast::hash(&out[..field::CRC]);
         put_u32(&mut out, field::CRC, crc);
         out
@@ -127,7 +159,12 @@ impl FrameHeader {
             body_crc: get_u32(bytes, field::BODY_CRC),
             position,
             salt,
-            durable: Position::new(get_u64(bytes, field::DURABLE)),
+            records_before: get_u64(bytes, field::RECORDS_BEFORE),
+            durable: Position::new(
+                position
+                    .get()
+                    .saturating_sub(u64::from(get_u32(bytes, field::UNSYNCED_BYTES))),
+            ),
             appended_ms: get_u64(bytes, field::APPENDED_MS).cast_signed(),
         })
     }
@@ -138,42 +175,6 @@ impl FrameHeader {
         let body = bytes.get(FRAME_HEADER_BYTES..end)?;
         (crc32fast::hash(body) == self.body_crc).then_some(body)
     }
-}
-
-/// The offset of the next valid frame header behind `at`, in a segment whose offsets `place` turns
-/// into position and salt.
-pub(crate) fn next_frame(
-    bytes: &[u8],
-    at: usize,
-    place: impl Fn(usize) -> (Position, u64),
-) -> Option<usize> {
-    let mut at = align_8(at + 1);
-    while let Some(next) = next_nonzero(bytes, at.min(bytes.len())) {
-        let (position, salt) = place(next);
-        if FrameHeader::decode(&bytes[next..], position, salt).is_some() {
-            return Some(next);
-        }
-        at = next + 8;
-    }
-    None
-}
-
-/// Whether a valid frame behind `at` was appended when `position` was known to be durable.
-pub(crate) fn is_proved_durable(
-    bytes: &[u8],
-    at: usize,
-    position: Position,
-    place: impl Fn(usize) -> (Position, u64) + Copy,
-) -> bool {
-    let mut next = next_frame(bytes, at, place);
-    while let Some(here) = next {
-        let (at, salt) = place(here);
-        if FrameHeader::decode(&bytes[here..], at, salt).is_some_and(|h| h.durable > position) {
-            return true;
-        }
-        next = next_frame(bytes, here, place);
-    }
-    false
 }
 
 /// Bytes of a frame whose body has this many.
@@ -498,7 +499,11 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_in_the_header_is_seen() {
-        let header = FrameHeader::end(Position::new(4096), 9, Position::ZERO, 1);
+        let stamp = Stamp {
+            durable: Position::new(96),
+            appended_ms: 1,
+        };
+        let header = FrameHeader::end(Position::new(4096), 9, 77, stamp);
         let bytes = header.encode();
         assert_eq!(
             FrameHeader::decode(&bytes, Position::new(4096), 9),

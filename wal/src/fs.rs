@@ -1,7 +1,8 @@
 //! The seam to the disk: the few file operations the log needs, so that a test can stand between.
 //!
-//! Everything a store *writes* goes through a [`Disk`], except the committer's frames on io_uring
-//! (see `sync.rs`). What it *reads* is mapped or read directly.
+//! Everything a store writes goes through a [`Disk`], except the committer's frames on io_uring
+//! (see `sync.rs`), and so does what it reads, except series labels, which are mapped, and the names
+//! in directories.
 //!
 //! # Failure
 //! Each call returns what the system said. [`SystemDisk::create`] leaves no half-made file behind:
@@ -24,6 +25,13 @@ pub struct DiskFile {
 }
 
 impl DiskFile {
+    fn new(path: &Path, file: File) -> Self {
+        Self {
+            path: path.to_owned(),
+            file,
+        }
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -37,7 +45,7 @@ impl DiskFile {
     }
 }
 
-/// The writing half of a file system.
+/// A file system, as far as the log needs one.
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Makes a directory (and what is above it) unless it is there.
     ///
@@ -45,7 +53,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// What the system said.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Makes a new file of this many zero bytes, with its space taken.
+    /// Makes a new file of this many zero bytes (or an empty one), with its space taken.
     ///
     /// # Errors
     /// What the system said; the file is then gone again.
@@ -57,11 +65,51 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// What the system said.
     fn open(&self, path: &Path) -> io::Result<DiskFile>;
 
+    /// Reads at most a buffer full from this offset on; how many bytes there were, 0 at the end.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn read_at(&self, file: &DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes at most these bytes at this offset; how many it took.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn write_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
     /// Writes all bytes at this offset.
     ///
     /// # Errors
     /// What the system said; any part may have been written.
-    fn write_all_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<()>;
+    fn write_all_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match self.write_at(file, &bytes[done..], offset + done as u64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the buffer from this offset on, or as far as the file goes; how many bytes that were.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn read_full_at(&self, file: &DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.read_at(file, &mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
 
     /// Makes the contents of a file durable (fdatasync).
     ///
@@ -108,6 +156,9 @@ impl Disk for SystemDisk {
             .create_new(true)
             .open(path)?;
         let take = || rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes);
+        if bytes == 0 {
+            return Ok(DiskFile::new(path, file));
+        }
         // Completions of io_uring interrupt system calls of this process.
         let taken = match rustix::io::retry_on_intr(take) {
             // Some file systems cannot take space ahead; the file is then sparse and a full disk
@@ -120,22 +171,20 @@ impl Disk for SystemDisk {
             fs::remove_file(path)?;
             return Err(e);
         }
-        Ok(DiskFile {
-            path: path.to_owned(),
-            file,
-        })
+        Ok(DiskFile::new(path, file))
     }
 
     fn open(&self, path: &Path) -> io::Result<DiskFile> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(DiskFile {
-            path: path.to_owned(),
-            file,
-        })
+        Ok(DiskFile::new(path, file))
     }
 
-    fn write_all_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-        file.file.write_all_at(bytes, offset)
+    fn read_at(&self, file: &DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        file.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        file.file.write_at(bytes, offset)
     }
 
     fn sync(&self, file: &DiskFile) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! Turns what a segment or chunk file is into its 4096-byte header and back.
 //!
 //! # On disk
-//! `docs/format.md`, "File header": 64 bytes, twice, so that one rotten byte cannot take the file.
+//! `docs/format.md`, "File header": 80 bytes, twice, so that one rotten byte cannot take the file.
 
 use std::path::Path;
 
@@ -19,28 +19,34 @@ pub(crate) mod field {
     //! Offsets of the fields.
     pub(crate) const MAGIC: usize = 0;
     pub(crate) const VERSION: usize = MAGIC + 8;
-    pub(crate) const ID: usize = VERSION + 8;
+    pub(crate) const GENERATION: usize = VERSION + 4;
+    pub(crate) const ID: usize = GENERATION + 4;
     pub(crate) const FILE_BYTES: usize = ID + 8;
     pub(crate) const SALT: usize = FILE_BYTES + 8;
     pub(crate) const PREVIOUS_END: usize = SALT + 8;
     pub(crate) const CREATED_MS: usize = PREVIOUS_END + 8;
-    pub(crate) const CRC: usize = CREATED_MS + 12;
+    pub(crate) const RECORDS_BEFORE: usize = CREATED_MS + 8;
+    pub(crate) const CRC: usize = RECORDS_BEFORE + 8 + 12;
     pub(crate) const END: usize = CRC + 4;
     /// Where the second copy stands.
     pub(crate) const COPY: usize = 2048;
 }
 
-const _: () = assert!(field::END == 64 && field::COPY + field::END <= FILE_HEADER_BYTES);
+const _: () = assert!(field::END == 80 && field::COPY + field::END <= FILE_HEADER_BYTES);
 
 /// What the header of a file says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FileHeader {
     pub(crate) magic: [u8; 8],
+    /// Counts the files that went on with one segment after its device failed; 0 for the first.
+    pub(crate) generation: u32,
     pub(crate) id: u64,
     pub(crate) file_bytes: u64,
     pub(crate) salt: u64,
     pub(crate) previous_end: u64,
     pub(crate) created_ms: i64,
+    /// Where `previous_end` is set: records of all frames before it, since the birth of the store.
+    pub(crate) records_before: u64,
 }
 
 impl FileHeader {
@@ -49,6 +55,7 @@ impl FileHeader {
         let mut copy = [0; field::END];
         copy[..8].copy_from_slice(&self.magic);
         put_u32(&mut copy, field::VERSION, FORMAT_VERSION);
+        put_u32(&mut copy, field::GENERATION, self.generation);
         put_u64(&mut copy, field::ID, self.id);
         put_u64(&mut copy, field::FILE_BYTES, self.file_bytes);
         put_u64(&mut copy, field::SALT, self.salt);
@@ -58,6 +65,7 @@ impl FileHeader {
             field::CREATED_MS,
             self.created_ms.cast_unsigned(),
         );
+        put_u64(&mut copy, field::RECORDS_BEFORE, self.records_before);
         let crc = crc32fast::hash(&copy[..field::CRC]);
         put_u32(&mut copy, field::CRC, crc);
         let mut page = vec![0; FILE_HEADER_BYTES];
@@ -97,11 +105,13 @@ impl FileHeader {
         }
         Ok(Self {
             magic,
+            generation: get_u32(copy, field::GENERATION),
             id: get_u64(copy, field::ID),
             file_bytes: get_u64(copy, field::FILE_BYTES),
             salt: get_u64(copy, field::SALT),
             previous_end: get_u64(copy, field::PREVIOUS_END),
             created_ms: get_u64(copy, field::CREATED_MS).cast_signed(),
+            records_before: get_u64(copy, field::RECORDS_BEFORE),
         })
     }
 }
@@ -113,11 +123,13 @@ mod tests {
     fn header() -> FileHeader {
         FileHeader {
             magic: SEGMENT_MAGIC,
+            generation: 3,
             id: 7,
             file_bytes: 1 << 20,
             salt: 0xfeed,
             previous_end: 99,
             created_ms: -5,
+            records_before: 12,
         }
     }
 

@@ -13,29 +13,66 @@
 //! # Threads
 //! One thread per store, woken by writers that rolled over; or stepped by hand.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
 
 use crossbeam::channel::RecvTimeoutError;
+use parking_lot::Mutex;
 
-use crate::Error;
 use crate::endpoint::SAVE_INTERVAL;
 use crate::error::FullReason;
+use crate::limits::{self, Ages, OnFull};
+use crate::segment::Begin;
+use crate::series::{Cleaner, Idle};
 use crate::stats::StoreStats;
-use crate::store::Shared;
+use crate::store::{Shared, Stall};
 use crate::writer::Prepared;
+use crate::{Error, Position};
+
+/// Between two looks for idle series.
+const CLEAN_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two steps of the cleaner while it has something to do: guards last a request.
+const CLEAN_SOON: Duration = Duration::from_millis(10);
+
+/// A segment is rolled over early only for so many new series,
+const ROLL_SERIES_MIN: u64 = 1000;
+/// and only if they are one of so many.
+const ROLL_SHARE: u64 = 8;
 
 /// Segments ready beyond the one in use.
 const PREPARED_AHEAD: usize = 2;
 
-/// One round: positions, then removal, then preparation.
+/// What the keeper remembers from step to step.
+#[derive(Debug, Default)]
+pub(crate) struct Keeper {
+    ages: Option<Ages>,
+    rolling: Rolling,
+}
+
+/// When the segment in use began, and how many series had been defined by then.
+#[derive(Debug, Default)]
+struct Rolling {
+    id: u64,
+    began: Duration,
+    defined: u64,
+}
+
+/// One round: positions, limits, removal, preparation.
 pub(crate) fn step(shared: &Arc<Shared>) {
-    if let Err(e) = save_positions(shared) {
-        tracing::error!(error = %e, "cannot save positions; trying again");
-    } else if let Err(e) = reclaim(shared) {
-        tracing::error!(error = %e, "cannot remove a delivered segment; trying again");
+    let mut keeper = shared.keeper.lock();
+    find_directory(shared);
+    let saved = save_positions(shared);
+    let kept = saved.and_then(|()| keeper.limit_and_reclaim(shared));
+    if let Err(error) = kept {
+        tracing::error!(%error, "cannot save positions or remove segments; trying again");
     }
+    keeper.roll_idle_segment(shared);
     prepare(shared);
+    shared.give_back_ring();
 }
 
 /// The keeper's thread.
@@ -49,6 +86,104 @@ pub(crate) fn run(shared: &Arc<Shared>, wake: &crossbeam::channel::Receiver<()>)
     }
 }
 
+impl Keeper {
+    fn limit_and_reclaim(&mut self, shared: &Arc<Shared>) -> Result<(), Error> {
+        if !shared.endpoints_complete.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let ages = match self.ages.take() {
+            Some(ages) => ages,
+            None => Ages::open(shared)?,
+        };
+        let ages = self.ages.insert(ages);
+        let now = shared.clock.monotonic();
+        ages.note(shared.durable_position(), now);
+        limits::enforce(shared, ages)?;
+        let keep = match shared.retain {
+            Duration::ZERO => u64::MAX,
+            retain => shared.segments.id_of(ages.older_than(retain, now)),
+        };
+        reclaim(shared, keep)?;
+        ages.forget_before(Position::new(shared.reclaimed.load(Ordering::Acquire)));
+        Ok(())
+    }
+
+    /// Series are given up segment by segment. Where a segment lasts long and many series are new in
+    /// it, memory would grow for as long: then a new one is begun.
+    fn roll_idle_segment(&mut self, shared: &Arc<Shared>) {
+        let id = shared.tracker.head() / shared.segments.segment_bytes();
+        let now = shared.clock.monotonic();
+        let defined = shared.series.defined();
+        let rolling = &mut self.rolling;
+        if rolling.id != id {
+            *rolling = Rolling {
+                id,
+                began: now,
+                defined,
+            };
+        }
+        let series = shared.series.len() as u64;
+        let new = defined - rolling.defined;
+        let old = now.saturating_sub(rolling.began) >= shared.series_idle_timeout;
+        // Behind, nothing could be given up, and the unused rest would count towards the quota.
+        let caught_up = shared.least_saved() >= shared.segments.start_of(id);
+        if old && new >= ROLL_SERIES_MIN && new * ROLL_SHARE >= series && caught_up {
+            rolling.began = now;
+            shared.roll_wanted.store(true, Ordering::Release);
+            shared.commit_wanted.notify_one();
+        }
+    }
+}
+
+/// Whether the directory is still where the files in use were made: written and synced to files that
+/// no name leads to, nothing would survive a restart.
+fn find_directory(shared: &Arc<Shared>) {
+    let Some(segment) = shared.segments.first_from(0) else {
+        return;
+    };
+    let (path, file) = (segment.file.path(), segment.file.file());
+    let lost = match (fs::metadata(path), file.metadata()) {
+        (Ok(named), Ok(open)) => (named.ino() != open.ino()).then(|| "is another file".to_owned()),
+        (Err(error), _) | (_, Err(error)) => Some(error.to_string()),
+    };
+    let why = lost.map(|lost| format!("{}: {lost}", path.display()));
+    shared.set_stall(Stall::Directory, why);
+}
+
+/// The cleaner's thread.
+pub(crate) fn run_cleaner(shared: &Arc<Shared>, cleaner: &Mutex<Cleaner>) {
+    while !shared.is_closing() {
+        let more = clean(shared, &mut cleaner.lock()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot clean the series log; trying again");
+            false
+        });
+        let pause = if more { CLEAN_SOON } else { CLEAN_INTERVAL };
+        // Woken only to end.
+        thread::park_timeout(pause);
+    }
+}
+
+/// One step of the cleaner; whether the next should come soon.
+///
+/// # Errors
+/// What the system said; everything is as it was.
+pub(crate) fn clean(shared: &Arc<Shared>, cleaner: &mut Cleaner) -> Result<bool, Error> {
+    if !shared.endpoints_complete.load(Ordering::Acquire) {
+        return Ok(false);
+    }
+    let reclaimed = Position::new(shared.reclaimed.load(Ordering::Acquire));
+    let idle = Idle {
+        now: shared.clock.monotonic(),
+        timeout: shared.series_idle_timeout,
+        head: Position::new(shared.tracker.head()),
+        reclaimed,
+        oldest_segment: shared.segments.id_of(reclaimed),
+    };
+    let done = cleaner.step(&shared.series, &idle)?;
+    shared.stats.cleaned(&done);
+    Ok(done.more)
+}
+
 /// # Errors
 /// What the system said; the others were still saved.
 pub(crate) fn save_positions(shared: &Arc<Shared>) -> Result<(), Error> {
@@ -60,20 +195,10 @@ pub(crate) fn save_positions(shared: &Arc<Shared>) -> Result<(), Error> {
     result
 }
 
-fn reclaim(shared: &Arc<Shared>) -> Result<(), Error> {
-    if !shared.endpoints_complete.load(Ordering::Acquire) {
-        return Ok(());
-    }
-    let durable = shared.durable_position();
-    let endpoints = shared.endpoints.lock().clone();
-    // Without endpoints nobody waits for the data.
-    let acked = endpoints
-        .values()
-        .map(|endpoint| endpoint.saved())
-        .min()
-        .unwrap_or(durable);
-    let limit = acked.min(durable);
-    let keep = shared.segments.id_of(limit);
+/// Removes the segments before `keep` that every endpoint is done with.
+fn reclaim(shared: &Arc<Shared>, keep: u64) -> Result<(), Error> {
+    let limit = shared.least_saved();
+    let keep = keep.min(shared.segments.id_of(limit));
     let removed = shared.segments.remove_before(keep)?;
     StoreStats::add(&shared.stats.segments_reclaimed, removed);
     let oldest = shared
@@ -91,13 +216,13 @@ fn reclaim(shared: &Arc<Shared>) -> Result<(), Error> {
 /// Brings the prepared segments up to [`PREPARED_AHEAD`] beyond the one in use.
 pub(crate) fn prepare(shared: &Arc<Shared>) {
     while shared.reserve.lock().prepared.len() <= PREPARED_AHEAD {
-        let outcome = prepare_one(shared);
+        let mut outcome = prepare_one(shared);
+        while outcome.as_ref().is_err_and(Error::is_full) && relieve(shared) {
+            outcome = prepare_one(shared);
+        }
         let full = outcome.as_ref().is_err_and(Error::is_full);
-        let was_full = shared
-            .stats
-            .out_of_space
-            .swap(u64::from(full), Ordering::Relaxed)
-            == 1;
+        let state = u64::from(full);
+        let was_full = shared.stats.out_of_space.swap(state, Ordering::Relaxed) == 1;
         match outcome {
             Ok(()) if was_full => tracing::info!("there is room again: taking data"),
             Ok(()) => {}
@@ -109,6 +234,29 @@ pub(crate) fn prepare(shared: &Arc<Shared>) {
             }
         }
     }
+}
+
+/// Makes room: what is only retained goes at once, what an endpoint still needs when that is allowed.
+/// Whether there is room now.
+fn relieve(shared: &Arc<Shared>) -> bool {
+    if !shared.endpoints_complete.load(Ordering::Acquire) {
+        return false;
+    }
+    let oldest = shared.segments.first_from(0).map(|s| s.header.id);
+    let before = shared.quota.used();
+    let freed = oldest.map_or(Ok(()), |oldest| reclaim(shared, oldest + 1));
+    if let Err(error) = freed {
+        tracing::error!(%error, "cannot remove a delivered segment");
+    }
+    if shared.quota.used() < before {
+        return true;
+    }
+    if shared.on_full == OnFull::DropOldest
+        && let Err(error) = limits::drop_oldest(shared)
+    {
+        tracing::error!(%error, "cannot drop the oldest segment");
+    }
+    false
 }
 
 /// Prepares one segment and hands it to the writers. Only the opening thread and then the keeper
@@ -126,10 +274,16 @@ fn prepare_one(shared: &Arc<Shared>) -> Result<(), Error> {
         let reserve = shared.reserve.lock();
         (reserve.next_id, reserve.previous_end)
     };
-    let now_ms = shared.clock.unix_ms();
+    let begin = Begin {
+        id,
+        generation: 0,
+        salt: shared.random.next_u64(),
+        previous_end,
+        now_ms: shared.clock.unix_ms(),
+    };
     let segment = shared
         .segments
-        .prepare(id, previous_end, now_ms)
+        .prepare(begin)
         .map_err(|e| e.or_full(FullReason::Segments))?;
     let mut reserve = shared.reserve.lock();
     reserve.prepared.push_back(Prepared {

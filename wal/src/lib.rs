@@ -2,17 +2,17 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `store.rs` | the common state, opening and closing |
-//! | `series.rs`, `chunk.rs` | label bytes to series refs, in mapped append-only chunk files |
+//! | `store.rs`, `open.rs` | the common state, opening and closing |
+//! | `series.rs`, `series/`, `chunk.rs` | label bytes to series refs, in mapped append-only chunk files, and the cleaner of those |
 //! | `writer.rs`, `tracker.rs` | samples to frames in the ring, without touching the disk |
 //! | `sync.rs`, `durable.rs` | group commit, and waiting for it |
-//! | `tail.rs`, `endpoint.rs` | reading on behalf of an endpoint, and its durable position |
+//! | `reader.rs`, `tail.rs` | frames of a segment, checked; reading on behalf of an endpoint |
+//! | `endpoint.rs`, `tally.rs` | an endpoint's durable position, and what became of every record |
 //! | `quota.rs` | the account of disk taken |
-//! | `keeper.rs` | segments ahead, positions saved, acked segments removed |
-//! | `recover.rs`, `ledger.rs` | opening after any stop, and the account of what was lost |
-//! | `checkpoint.rs` | dead series dropped while opening |
+//! | `keeper.rs`, `limits.rs` | segments ahead, positions saved, acked segments removed; how far endpoints may be behind |
+//! | `recover.rs`, `ledger.rs`, `quarantine.rs` | opening after any stop, and what was lost: where, and its bytes |
 //! | `frame.rs`, `header.rs`, `segment.rs`, `dir.rs` | the format, file by file |
-//! | `fs.rs`, `clock.rs`, `engine.rs`, `sys.rs` | the seams to disk, time, io_uring and raw memory |
+//! | `fs.rs`, `clock.rs`, `random.rs`, `engine.rs`, `sys.rs` | the seams to disk, time, chance, io_uring and raw memory |
 //!
 //! # Invariants
 //! - What [`Durable::reached`] confirmed survives any stop of the process or the machine.
@@ -22,7 +22,6 @@
 //! The bytes are described in `docs/format.md`, failures in `docs/durability.md`.
 
 mod bytes;
-mod checkpoint;
 mod chunk;
 mod clock;
 mod dir;
@@ -35,8 +34,13 @@ pub mod fs;
 mod header;
 mod keeper;
 mod ledger;
+mod limits;
+mod open;
 mod position;
+mod quarantine;
 mod quota;
+mod random;
+mod reader;
 mod record;
 mod recover;
 mod segment;
@@ -46,12 +50,13 @@ mod store;
 mod sync;
 mod sys;
 mod tail;
+mod tally;
 mod tracker;
 mod writer;
 
 pub use clock::{Clock, SharedClock, SystemClock};
 pub use durable::Durable;
-pub use endpoint::{Endpoint, SAVE_INTERVAL};
+pub use endpoint::{Account, Endpoint, GiveUp, SAVE_INTERVAL};
 pub use engine::IoEngine;
 pub use error::{Error, FullReason};
 pub use frame::RawRecords;
@@ -59,11 +64,14 @@ pub use frame::RawRecords;
 pub use frame::fuzz;
 pub use header::FORMAT_VERSION;
 pub use ledger::{ALL_ENDPOINTS, Loss, LostBytes};
-pub use position::{Position, SeriesRef};
+pub use limits::{LagLimits, OnFull};
+pub use position::{Mark, Position, SeriesRef};
+pub use random::{Random, SharedRandom, SystemRandom};
 pub use record::{RawRecord, RecordKind, Sample};
-pub use series::{LABELS_BYTES_MAX, NewSeries, SeriesTable};
+pub use series::{LABELS_BYTES_MAX, NewSeries, SeriesGuard, SeriesTable};
 pub use stats::{SYNC_SECONDS_BOUNDS, StoreStats, SyncHistogram};
-pub use store::{Store, StoreOptions, WRITERS_MAX, Watermarks};
+pub use store::{SERIES_IDLE_TIMEOUT, Store, StoreOptions, WRITERS_MAX, Watermarks};
 pub use sync::Committer;
 pub use tail::{Frame, Tail};
+pub use tally::{DropReason, Tally};
 pub use writer::Writer;

@@ -33,6 +33,12 @@ impl Position {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// The last place at or before here where a frame may begin.
+    #[must_use]
+    pub(crate) const fn align_down(self) -> Self {
+        Self(self.0 & !7)
+    }
+
     /// The position `bytes` further on.
     #[must_use]
     pub(crate) const fn plus(self, bytes: u64) -> Self {
@@ -50,6 +56,15 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }
+}
+
+/// A place in the log and how much lies before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Mark {
+    /// The place: between two frames.
+    pub position: Position,
+    /// Records of all frames before it, since the birth of the store.
+    pub records: u64,
 }
 
 /// The small integer that stands for a label set in one store.

@@ -9,17 +9,17 @@
 //! A segment without a readable header or frame goes to `quarantine/` unless it holds zeros only; then
 //! it was prepared in advance, or creating it was interrupted, and it is removed.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::bytes::next_nonzero;
-use crate::endpoint::furthest_acked;
-use crate::frame::{FrameHeader, FrameKind, next_frame};
+use crate::endpoint::all_saved;
+use crate::frame::FrameKind;
 use crate::fs::Disk;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, SEGMENT_MAGIC};
+use crate::ledger::read_whole;
+use crate::reader::{FrameReader, Look};
 use crate::segment::{Segment, Segments};
-use crate::{Error, Position, dir, sys};
+use crate::{Error, Mark, Position, dir, quarantine};
 
 /// Where the log goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Recovered {
     pub(crate) next_id: u64,
     /// Where the log of the earlier runs ends; none in a new store.
     pub(crate) previous_end: Option<Position>,
+    /// Records the log has ever taken.
+    pub(crate) records: u64,
 }
 
 /// The directories of a store that recovery touches.
@@ -42,11 +44,14 @@ pub(crate) struct Places<'a> {
 ///
 /// # Errors
 /// What the system said; a segment from a newer version.
-pub(crate) fn segment_bytes_on_disk(dir: &Path) -> Result<Option<u64>, Error> {
+pub(crate) fn segment_bytes_on_disk(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+) -> Result<Option<u64>, Error> {
     for (_, path) in dir::numbered(dir, "seg")?.iter().rev() {
-        match read_header(path) {
-            Ok(header) => return Ok(Some(header.file_bytes)),
-            Err(Error::BadHeader { .. }) => {}
+        match read_header(disk, path) {
+            Ok(segment) => return Ok(Some(segment.header.file_bytes)),
+            Err(Error::BadHeader { .. } | Error::Io { action: "read", .. }) => {}
             Err(e) => return Err(e),
         }
     }
@@ -62,20 +67,19 @@ pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     places: Places<'_>,
 ) -> Result<Recovered, Error> {
-    let acked = furthest_acked(places.positions)?;
+    let saved = all_saved(places.positions)?;
+    let acked = saved.iter().map(|(_, p)| p.acked).max().unwrap_or_default();
+    let mut records = saved.iter().map(|(_, p)| p.mark().records).max();
     let mut next_id = segments.id_of(acked);
     if acked > Position::ZERO {
         next_id += 1;
     }
     let mut end = None;
-    for (id, path) in dir::numbered(places.segments, "seg")?.into_iter().rev() {
+    for ((id, _), path) in dir::numbered(places.segments, "seg")?.into_iter().rev() {
         next_id = next_id.max(id + 1);
-        let segment = match read_header(&path) {
-            Ok(header) if header.file_bytes == segments.segment_bytes() && header.id == id => {
-                let file = disk.open(&path).map_err(Error::io("open", &path))?;
-                Segment { header, file }
-            }
-            Ok(header) => {
+        let segment = match read_header(disk, &path) {
+            Ok(segment) if segment.header.file_bytes == segments.segment_bytes() => segment,
+            Ok(Segment { header, .. }) => {
                 let (got, want) = (header.file_bytes, segments.segment_bytes());
                 let text = format!("{} has {got} bytes, the store {want}", path.display());
                 return Err(Error::Options(text));
@@ -84,16 +88,24 @@ pub(crate) fn recover(
                 set_aside(disk, &path, places, 0)?;
                 continue;
             }
+            Err(e @ Error::Io { action: "read", .. }) => {
+                tracing::error!(error = %e, "a segment cannot be read and is left alone");
+                continue;
+            }
             Err(e) => return Err(e),
         };
+        records = records.max(Some(segment.header.records_before));
+        let segment = Arc::new(segment);
         if end.is_none() {
-            // The newest segment with a frame in it ends the log; those behind it are empty.
-            end = log_end(segments, &segment)?;
-            if end.is_none() {
+            // The newest file with a frame in it ends the log; those behind it are empty.
+            let found = log_end(disk, &segment)?;
+            end = found.map(|found| found.position);
+            let Some(found) = found else {
                 // No frame here or later knew anything in it to be durable: torn, not lost.
                 set_aside(disk, &path, places, FILE_HEADER_BYTES)?;
                 continue;
-            }
+            };
+            records = records.max(Some(found.records));
             // What a killed process left in the page cache must not vanish after it was sent.
             disk.sync(&segment.file).map_err(Error::io("sync", &path))?;
         }
@@ -106,77 +118,83 @@ pub(crate) fn recover(
     Ok(Recovered {
         next_id,
         previous_end: end,
+        records: records.unwrap_or(0),
     })
 }
 
-fn read_header(path: &Path) -> Result<FileHeader, Error> {
-    let file = fs::File::open(path).map_err(Error::io("open", path))?;
-    let mut page = Vec::with_capacity(FILE_HEADER_BYTES);
-    std::io::Read::read_to_end(
-        &mut std::io::Read::take(file, FILE_HEADER_BYTES as u64),
-        &mut page,
-    )
-    .map_err(Error::io("read", path))?;
-    FileHeader::decode(&page, SEGMENT_MAGIC, path)
+/// Opens a segment file and reads its header.
+///
+/// # Errors
+/// [`Error::BadHeader`], also for a file with the name of another.
+pub(crate) fn read_header(disk: &Arc<dyn Disk>, path: &Path) -> Result<Segment, Error> {
+    let file = disk.open(path).map_err(Error::io("open", path))?;
+    let mut page = vec![0; FILE_HEADER_BYTES];
+    let bytes = disk.read_full_at(&file, &mut page, 0);
+    page.truncate(bytes.map_err(Error::io("read", path))?);
+    let header = FileHeader::decode(&page, SEGMENT_MAGIC, path)?;
+    Ok(Segment { header, file })
 }
 
-/// Removes a file; what it holds from `from` on, unless that is zeros only, goes to quarantine.
+/// Removes a file; what it holds from `from` on, unless that is zeros only, goes to quarantine. A file
+/// that cannot be read is left where it is.
 fn set_aside(
     disk: &Arc<dyn Disk>,
     path: &Path,
     places: Places<'_>,
     from: usize,
 ) -> Result<(), Error> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let file = disk.open(path).map_err(Error::io("open", path))?;
+    let bytes = match read_whole(disk, &file) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "cannot be read and is left alone");
+            return Ok(());
+        }
+    };
     let rest = bytes.get(from..).unwrap_or(&[]);
     if let Some(last) = rest.iter().rposition(|&b| b != 0) {
-        let mut to = places.quarantine.join(path.file_name().unwrap_or_default());
-        while to.try_exists().map_err(Error::io("look for", &to))? {
-            to.as_mut_os_string().push("+");
-        }
-        fs::write(&to, &bytes[..=from + last]).map_err(Error::io("write", &to))?;
-        fs::File::open(&to)
-            .and_then(|f| f.sync_all())
-            .map_err(Error::io("sync", &to))?;
-        disk.sync_dir(places.quarantine)
-            .map_err(Error::io("sync", places.quarantine))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let to = quarantine::keep(disk, places.quarantine, &name, &bytes[..=from + last])?;
         let to = to.display();
         tracing::error!(path = %path.display(), %to, "no frame is readable: kept in quarantine");
     }
     disk.remove(path).map_err(Error::io("remove", path))
 }
 
-/// Where the frames of a segment end, or none if it holds none.
-fn log_end(segments: &Segments, segment: &Segment) -> Result<Option<Position>, Error> {
-    let path = segment.file.path();
-    let map = sys::map_file(segment.file.file()).map_err(Error::io("map", path))?;
-    let start = segments.start_of(segment.header.id);
-    let salt = segment.header.salt;
-    let place = |at: usize| (start.plus(at as u64), salt);
-    let mut at = FILE_HEADER_BYTES;
-    let mut found = false;
-    while at < map.len() {
-        let (position, _) = place(at);
-        let header = FrameHeader::decode(&map[at..], position, salt);
-        let whole = header.filter(|h| h.body_if_whole(&map[at..]).is_some());
-        if let Some(header) = whole {
-            found = true;
-            if header.kind == FrameKind::End {
-                return Ok(Some(segments.start_of(segment.header.id + 1)));
-            }
-            at += usize::try_from(header.frame_bytes()).unwrap_or(usize::MAX);
-            continue;
-        }
-        // Broken here: the rest of the group it was committed with may be whole all the same. What
-        // was not acknowledged is delivered too then, which a sender that tries again cannot tell.
-        let Some(next) = next_frame(&map, at, place) else {
-            break;
+/// Where the frames of a file end, or none if it holds none.
+fn log_end(disk: &Arc<dyn Disk>, segment: &Arc<Segment>) -> Result<Option<Mark>, Error> {
+    let mut reader = FrameReader::new(disk.clone(), segment.clone());
+    let limit = segment.end();
+    let mut at = segment.first();
+    let mut found = None;
+    loop {
+        let header = match reader.look(at, limit)? {
+            Look::Frame(header, _) => header,
+            // Broken here: the rest of the group it was committed with may be whole all the same.
+            // What was not acknowledged is delivered too then, which a sender that tries again
+            // cannot tell.
+            Look::BrokenBody(_) | Look::Broken => match reader.next_header(at, limit)? {
+                Some(next) => {
+                    at = next.position;
+                    continue;
+                }
+                None => break,
+            },
         };
-        at = next;
+        if header.kind == FrameKind::End {
+            at = limit;
+        } else {
+            at = at.plus(header.frame_bytes());
+        }
+        found = Some(Mark {
+            position: at,
+            records: header.records_after(),
+        });
     }
-    if let Some(beyond) = next_nonzero(&map, at.min(map.len())) {
-        let (path, end) = (path.display(), start.plus(at as u64));
-        tracing::warn!(%path, %end, beyond, "the last run was cut off while it wrote");
+    let rest = reader.range(at, at.plus(FILE_HEADER_BYTES as u64).min(limit))?;
+    if rest.iter().any(|&b| b != 0) {
+        let path = segment.file.path().display();
+        tracing::warn!(%path, end = %at, "the last run was cut off while it wrote");
     }
-    Ok(found.then(|| start.plus(at.min(map.len()) as u64)))
+    Ok(found)
 }

@@ -1,8 +1,11 @@
 //! Turns segment ids into files: prepared ahead, found by position, removed when acked.
 //!
+//! A segment is one file, unless writing that failed: then it goes on in a file of the next generation.
+//!
 //! # Invariants
 //! - Ids in the set are those whose file, header and name are durable.
-//! - A segment is used in id order; its salt never changes.
+//! - A segment is used in id order; its salt never changes, also where it goes on in another file.
+//! - Of two files of one segment the later one holds everything from its `previous_end` on.
 //!
 //! # Failure
 //! A segment that cannot be prepared (disk full) is simply not there: appends are refused until one
@@ -18,7 +21,7 @@ use crate::chunk::create_with_header;
 use crate::fs::{Disk, DiskFile};
 use crate::header::{FILE_HEADER_BYTES, FileHeader, SEGMENT_MAGIC};
 use crate::quota::Quota;
-use crate::{Error, Position};
+use crate::{Error, Mark, Position};
 
 /// One segment file.
 #[derive(Debug)]
@@ -27,13 +30,55 @@ pub(crate) struct Segment {
     pub(crate) file: DiskFile,
 }
 
+/// What a new segment file is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begin {
+    pub(crate) id: u64,
+    pub(crate) generation: u32,
+    pub(crate) salt: u64,
+    /// Where the log before it ends, if that cannot be told from the file before it.
+    pub(crate) previous_end: Option<Mark>,
+    pub(crate) now_ms: i64,
+}
+
+/// Names a segment file: a segment has more than one if its device failed while it was written.
+pub(crate) type FileKey = (u64, u32);
+
 impl Segment {
-    /// Where the log before this segment ends, if a recovery began it.
+    pub(crate) const fn key(&self) -> FileKey {
+        (self.header.id, self.header.generation)
+    }
+
+    /// Where the log before this file ends, if a recovery or a failed device began it.
     pub(crate) const fn previous_end(&self) -> Option<Position> {
         match self.header.previous_end {
             0 => None,
             end => Some(Position::new(end)),
         }
+    }
+
+    /// Where the segment begins in the log.
+    pub(crate) const fn start(&self) -> Position {
+        Position::new(self.header.id * self.header.file_bytes)
+    }
+
+    /// Where the segment ends in the log.
+    pub(crate) const fn end(&self) -> Position {
+        Position::new((self.header.id + 1) * self.header.file_bytes)
+    }
+
+    /// Where the first frame of this file stands.
+    pub(crate) const fn first(&self) -> Position {
+        if self.header.generation > 0 {
+            Position::new(self.header.previous_end)
+        } else {
+            self.start().plus(FILE_HEADER_BYTES as u64)
+        }
+    }
+
+    /// Where in the file a position of the segment, or its end, lies.
+    pub(crate) const fn offset_of(&self, position: Position) -> u64 {
+        position.bytes_since(self.start())
     }
 }
 
@@ -44,7 +89,7 @@ pub(crate) struct Segments {
     segment_bytes: u64,
     disk: Arc<dyn Disk>,
     quota: Arc<Quota>,
-    files: Mutex<BTreeMap<u64, Arc<Segment>>>,
+    files: Mutex<BTreeMap<FileKey, Arc<Segment>>>,
 }
 
 impl Segments {
@@ -65,7 +110,7 @@ impl Segments {
     }
 
     /// Changes the set, and the account of disk with it.
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<u64, Arc<Segment>>)) {
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<FileKey, Arc<Segment>>)) {
         let mut files = self.files.lock();
         change(&mut files);
         self.quota
@@ -76,49 +121,68 @@ impl Segments {
         self.segment_bytes
     }
 
-    /// Takes in a segment found on disk.
-    pub(crate) fn insert(&self, segment: Segment) {
-        self.change(|files| drop(files.insert(segment.header.id, Arc::new(segment))));
+    /// Takes in a segment file found on disk.
+    pub(crate) fn insert(&self, segment: Arc<Segment>) {
+        self.change(|files| drop(files.insert(segment.key(), segment)));
     }
 
-    /// Makes a new, empty, durable segment.
+    /// Makes a new, empty, durable segment file.
     ///
     /// # Errors
     /// What the system said.
-    pub(crate) fn prepare(
-        &self,
-        id: u64,
-        previous_end: Option<Position>,
-        now_ms: i64,
-    ) -> Result<Arc<Segment>, Error> {
+    pub(crate) fn prepare(&self, begin: Begin) -> Result<Arc<Segment>, Error> {
+        let end = begin.previous_end.unwrap_or_default();
         let header = FileHeader {
             magic: SEGMENT_MAGIC,
-            id,
+            generation: begin.generation,
+            id: begin.id,
             file_bytes: self.segment_bytes,
-            salt: fastrand::u64(..),
-            previous_end: previous_end.map_or(0, Position::get),
-            created_ms: now_ms,
+            salt: begin.salt,
+            previous_end: end.position.get(),
+            created_ms: begin.now_ms,
+            records_before: end.records,
         };
-        let file = create_with_header(&self.disk, &segment_path(&self.dir, id), &header)?;
+        let path = segment_path(&self.dir, (begin.id, begin.generation));
+        let file = create_with_header(&self.disk, &path, &header)?;
         let segment = Arc::new(Segment { header, file });
-        self.change(|files| drop(files.insert(id, segment.clone())));
+        self.change(|files| drop(files.insert(segment.key(), segment.clone())));
         Ok(segment)
     }
 
+    /// The file that the segment of this id is written to: the newest.
     pub(crate) fn get(&self, id: u64) -> Option<Arc<Segment>> {
-        self.files.lock().get(&id).cloned()
+        let files = self.files.lock();
+        let newest = files.range((id, 0)..=(id, u32::MAX)).next_back();
+        newest.map(|(_, segment)| segment.clone())
     }
 
-    /// The first segment with at least this id.
+    /// The first file of the first segment with at least this id.
     pub(crate) fn first_from(&self, id: u64) -> Option<Arc<Segment>> {
-        self.files
-            .lock()
-            .range(id..)
-            .next()
-            .map(|(_, segment)| segment.clone())
+        let files = self.files.lock();
+        files.range((id, 0)..).next().map(|(_, s)| s.clone())
     }
 
-    /// Every segment, oldest first.
+    /// The file behind this one.
+    pub(crate) fn after(&self, (id, generation): FileKey) -> Option<Arc<Segment>> {
+        let files = self.files.lock();
+        let behind = files.range((id, generation.saturating_add(1))..).next();
+        behind.map(|(_, segment)| segment.clone())
+    }
+
+    /// The file that holds this position, or the first that begins behind it.
+    pub(crate) fn holding(&self, position: Position) -> Option<Arc<Segment>> {
+        let id = self.id_of(position);
+        let files = self.files.lock();
+        let here = files.range((id, 0)..=(id, u32::MAX)).rev();
+        let holds = here.map(|(_, s)| s).find(|s| s.first() <= position);
+        let behind = || {
+            let mut behind = files.range((id, 0)..).map(|(_, s)| s);
+            behind.find(|s| s.first() > position)
+        };
+        holds.or_else(behind).cloned()
+    }
+
+    /// Every file, oldest first.
     pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
         self.files.lock().values().cloned().collect()
     }
@@ -142,19 +206,34 @@ impl Segments {
     pub(crate) fn bytes_between(&self, from: Position, to: Position) -> u64 {
         let files = self.files.lock();
         let mut bytes = 0;
-        let mut between = files.range(self.id_of(from)..=self.id_of(to)).peekable();
-        while let Some((&id, _)) = between.next() {
-            let start = from.max(self.start_of(id).plus(FILE_HEADER_BYTES as u64));
-            let ended = between.peek().and_then(|(_, next)| next.previous_end());
-            let end = ended.unwrap_or_else(|| self.start_of(id + 1)).min(to);
+        let keys = (self.id_of(from), 0)..=(self.id_of(to), u32::MAX);
+        let mut between = files.range(keys).map(|(_, segment)| segment).peekable();
+        while let Some(segment) = between.next() {
+            let start = from.max(segment.first());
+            let ended = between.peek().and_then(|next| next.previous_end());
+            let end = ended.unwrap_or_else(|| segment.end()).min(to);
             bytes += end.bytes_since(start);
         }
         bytes
     }
 
-    /// Where in its segment a position lies.
-    pub(crate) fn offset_of(&self, position: Position) -> usize {
-        usize::try_from(position.get() % self.segment_bytes).unwrap_or(usize::MAX)
+    /// The place with `bytes` bytes of frames between it and `to`; the oldest there is if they are
+    /// fewer.
+    pub(crate) fn position_before(&self, to: Position, bytes: u64) -> Position {
+        let files = self.files.lock();
+        let mut left = bytes;
+        let mut end = to;
+        let behind = files.range(..=(self.id_of(to), u32::MAX)).rev();
+        for segment in behind.map(|(_, segment)| segment) {
+            end = end.min(segment.end());
+            let here = end.bytes_since(segment.first());
+            if here > left {
+                return Position::new(end.get() - left);
+            }
+            left -= here;
+            end = segment.previous_end().unwrap_or_else(|| segment.start());
+        }
+        end
     }
 
     /// Removes the segments before `keep`; returns how many.
@@ -166,7 +245,7 @@ impl Segments {
         while let Some(segment) = self.first_from(0).filter(|s| s.header.id < keep) {
             let path = segment.file.path();
             self.disk.remove(path).map_err(Error::io("remove", path))?;
-            self.change(|files| drop(files.remove(&segment.header.id)));
+            self.change(|files| drop(files.remove(&segment.key())));
             removed += 1;
         }
         Ok(removed)
@@ -180,12 +259,15 @@ impl Segments {
         while let Some(segment) = self.first_from(keep + 1) {
             let path = segment.file.path();
             self.disk.remove(path).map_err(Error::io("remove", path))?;
-            self.change(|files| drop(files.remove(&segment.header.id)));
+            self.change(|files| drop(files.remove(&segment.key())));
         }
         Ok(())
     }
 }
 
-pub(crate) fn segment_path(dir: &Path, id: u64) -> PathBuf {
-    dir.join(format!("{id:08}.seg"))
+fn segment_path(dir: &Path, (id, generation): FileKey) -> PathBuf {
+    match generation {
+        0 => dir.join(format!("{id:08}.seg")),
+        _ => dir.join(format!("{id:08}-{generation}.seg")),
+    }
 }

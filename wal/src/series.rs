@@ -1,16 +1,19 @@
 //! Turns label bytes into series refs and back: the arena, the hash table and the predictions.
 //!
 //! # Invariants
-//! - A ref that any method returned has its record written (not yet synced) in the arena.
+//! - A ref that [`SeriesGuard::define`] returned has its record written (not yet synced) in the arena.
 //! - `offset[ref]` is set once the record is readable through the map, and before the ref can be
 //!   found in the table.
-//! - [`SeriesTable::written`] covers every record whose ref was returned; the committer syncs up to
-//!   it before it writes a frame that may name one of them.
+//! - A chunk with unsynced records is known to the committer before their refs are returned; it syncs
+//!   them before it writes a frame that may name one of them.
+//! - `seen[ref]` is [`FREE`], [`DEAD`], or the tick (a segment) in which the series was last asked
+//!   for. Whoever appends a sample has set it under a guard that it still holds; a ref is given up
+//!   only after no guard of the time of its last tick is left (see `clean.rs`).
 //!
 //! # Threads
-//! Reads take no lock except a table shard's read lock in [`SeriesTable::find`]. `define` takes one
-//! mutex. `offset[ref]`: Release after the write, Acquire before the read through the map. `next`
-//! is a guess: relaxed.
+//! Reads take no lock except a table shard's read lock in [`SeriesGuard::find`]. `define` takes one
+//! mutex. `offset[ref]`: Release after the write, Acquire before the read through the map. `seen`:
+//! compare and swap. `next` is a guess: relaxed. Chunks are held by crossbeam-epoch.
 //!
 //! # Failure
 //! A failed write or a full disk while defining leaves no trace in the table; the bytes that were
@@ -19,33 +22,43 @@
 //! # Limits
 //! `series_max` refs; an arena of at most 32 GiB (u32 offsets of 8-byte words).
 
+mod arena;
+mod clean;
+mod guard;
 mod recover;
 
 use std::hash::{BuildHasher, Hasher};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+pub use arena::LABELS_BYTES_MAX;
+use arena::{Arena, ChunkWriter, Staged, Unsynced, check_labels};
+pub(crate) use clean::{CleanStats, Cleaner, Idle};
+use crossbeam::epoch;
 use crossbeam::utils::CachePadded;
 use foldhash::fast::RandomState;
+pub use guard::SeriesGuard;
 use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
-use recover::SeriesRecovery;
 
-use crate::chunk::{Chunk, Record, encode_record, record_bytes};
+use crate::chunk::{Chunk, walk};
 use crate::error::FullReason;
 use crate::fs::Disk;
-use crate::header::{FILE_HEADER_BYTES, FileHeader, SERIES_MAGIC};
 use crate::quota::Quota;
 use crate::sys::LazyArray;
-use crate::{Error, SeriesRef};
+use crate::{Error, SeriesRef, SharedRandom};
 
-/// Most label bytes of one series.
-pub const LABELS_BYTES_MAX: usize = 1 << 20;
 const SHARDS: usize = 64;
-/// Most chunks: more would only be reached with chunks smaller than the default.
-const CHUNKS_MAX: usize = 4096;
-const ARENA_BYTES_MAX: u64 = 8 << 32;
+/// Records are written at the latest when so many bytes are staged.
+const STAGED_BYTES_MAX: usize = 1 << 20;
+
+/// `seen`: no series has this ref.
+const FREE: u32 = 0;
+/// `seen`: the series is given up; frames on disk may still name it.
+const DEAD: u32 = 1;
+/// `seen`: last asked for in the segment of this id less this number.
+const FIRST_TICK: u32 = 2;
 
 /// A series that ingest has not found.
 #[derive(Debug)]
@@ -54,7 +67,7 @@ pub struct NewSeries<'a> {
     pub hash: u64,
     /// Canonical label bytes.
     pub labels: &'a [u8],
-    /// Filled in by [`SeriesTable::define`].
+    /// Filled in by [`SeriesGuard::define`].
     pub series: SeriesRef,
 }
 
@@ -71,111 +84,71 @@ pub(crate) struct SeriesOptions {
     pub(crate) chunk_bytes: u64,
     pub(crate) series_max: u32,
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) random: SharedRandom,
     pub(crate) quota: Arc<Quota>,
 }
 
 /// All series of a store.
 #[derive(Debug)]
 pub struct SeriesTable {
-    options: SeriesOptions,
+    arena: Arena,
     hasher: RandomState,
-    chunks: Box<[OnceLock<Chunk>]>,
-    chunk_count: AtomicUsize,
     offset: LazyArray,
     next: LazyArray,
+    seen: LazyArray,
+    /// The tick of now.
+    tick: AtomicU32,
     shards: Box<[CachePadded<RwLock<HashTable<Entry>>>]>,
     series_count: AtomicUsize,
-    written: AtomicU64,
+    /// Series ever defined by this process.
+    defined: AtomicU64,
     define: Mutex<Define>,
 }
 
 /// The one that defines next.
 #[derive(Debug)]
 struct Define {
-    /// Slot and offset where the next record goes; no chunk yet if `slot` is `None`.
-    slot: Option<usize>,
-    at: usize,
+    writer: ChunkWriter,
     next_ref: u32,
-    sequence: u64,
-    next_id: u64,
-    buffer: Vec<u8>,
-    /// Records in `buffer`: ref, arena offset, hash.
-    pending: Vec<(SeriesRef, u64, u64)>,
+    /// Refs below `next_ref` that nothing on disk names.
+    free: Vec<SeriesRef>,
 }
 
 impl SeriesTable {
-    /// Reads every chunk in `options.dir` and makes it durable.
-    ///
-    /// # Errors
-    /// What the system said; a chunk from a newer version. A chunk whose header is broken is left
-    /// alone and counted.
-    pub(crate) fn open(options: SeriesOptions) -> Result<(Self, SeriesRecovery), Error> {
-        let slots = usize::try_from(ARENA_BYTES_MAX / options.chunk_bytes).unwrap_or(usize::MAX);
-        let slots = slots.min(CHUNKS_MAX);
+    fn empty(options: SeriesOptions) -> Result<Self, Error> {
         let array = || {
             LazyArray::new(options.series_max as usize + 1)
                 .map_err(Error::io("reserve memory for", &options.dir))
         };
-        let table = Self {
+        Ok(Self {
             hasher: RandomState::default(),
-            chunks: (0..slots).map(|_| OnceLock::new()).collect(),
-            chunk_count: AtomicUsize::new(0),
             offset: array()?,
             next: array()?,
+            seen: array()?,
+            tick: AtomicU32::new(FIRST_TICK),
             shards: (0..SHARDS)
                 .map(|_| CachePadded::new(RwLock::new(HashTable::new())))
                 .collect(),
             series_count: AtomicUsize::new(0),
-            written: AtomicU64::new(0),
+            defined: AtomicU64::new(0),
             define: Mutex::new(Define {
-                slot: None,
-                at: 0,
+                writer: ChunkWriter::default(),
                 next_ref: 1,
-                sequence: 0,
-                next_id: 0,
-                buffer: Vec::new(),
-                pending: Vec::new(),
+                free: Vec::new(),
             }),
-            options,
-        };
-        let found = table.recover()?;
-        Ok((table, found))
+            arena: Arena::new(options),
+        })
     }
 
-    /// The series that followed `after` last time, or [`SeriesRef::NONE`].
-    #[inline]
+    /// Holds series and chunks in place for as long as the guard lives: short, and never across an
+    /// await.
     #[must_use]
-    pub fn predicted(&self, after: SeriesRef) -> SeriesRef {
-        let next = self.next.as_slice().get(after.index());
-        SeriesRef::new(next.map_or(0, |next| next.load(Ordering::Relaxed)))
+    pub fn guard(&self) -> SeriesGuard<'_> {
+        SeriesGuard::new(self, epoch::pin())
     }
 
-    /// Remembers that `next` followed `after`.
-    #[inline]
-    pub fn learn(&self, after: SeriesRef, next: SeriesRef) {
-        if let Some(slot) = self.next.as_slice().get(after.index()) {
-            slot.store(next.get(), Ordering::Relaxed);
-        }
-    }
-
-    /// The canonical label bytes of a series; empty if there is none of that ref.
-    #[inline]
-    #[must_use]
-    pub fn labels(&self, series: SeriesRef) -> &[u8] {
-        let Some(offset) = self.offset.as_slice().get(series.index()) else {
-            return &[];
-        };
-        let offset = u64::from(offset.load(Ordering::Acquire)) * 8;
-        if offset == 0 {
-            return &[];
-        }
-        let (slot, at) = self.split(offset);
-        self.chunks[slot]
-            .get()
-            .map_or(&[], |chunk| chunk.labels_at(at))
-    }
-
-    /// The hash [`Self::find`] and [`Self::define`] want; differs from process to process.
+    /// The hash [`SeriesGuard::find`] and [`SeriesGuard::define`] want; differs from process to
+    /// process.
     #[inline]
     #[must_use]
     pub fn hash(&self, labels: &[u8]) -> u64 {
@@ -184,51 +157,71 @@ impl SeriesTable {
         hasher.finish()
     }
 
-    /// The series with these canonical labels, if it is defined.
+    /// How many series are defined.
     #[must_use]
-    pub fn find(&self, hash: u64, labels: &[u8]) -> Option<SeriesRef> {
-        let shard = self.shard(hash).read();
-        let entry = shard.find(spread(low(hash)), |entry| {
-            entry.hash == low(hash) && self.labels(entry.series) == labels
-        });
-        entry.map(|entry| entry.series)
+    pub fn len(&self) -> usize {
+        self.series_count.load(Ordering::Relaxed)
     }
 
-    /// Gives every series of `new` its ref, writing records for those not yet known.
+    /// Series ever defined by this process, those found on disk included.
+    pub(crate) fn defined(&self) -> u64 {
+        self.defined.load(Ordering::Relaxed)
+    }
+
+    /// Whether no series is defined.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many chunk files hold them.
+    #[must_use]
+    pub fn chunk_count(&self) -> usize {
+        self.arena.chunk_count()
+    }
+
+    /// Writers append to the segment of this id from now on.
+    pub(crate) fn set_segment(&self, id: u64) {
+        self.tick.store(tick_of(id), Ordering::Release);
+    }
+
+    /// A chunk that the committer must sync before it writes a frame.
+    pub(crate) fn next_unsynced(&self) -> Option<Unsynced> {
+        self.arena.next_unsynced()
+    }
+
+    /// The committer has synced it.
+    pub(crate) fn synced(unsynced: Unsynced) {
+        unsynced.synced();
+    }
+
+    /// The device failed to sync `chunk`: what was not durable in it is written to a fresh one.
     ///
     /// # Errors
-    /// [`Error::Full`] when the arena or the disk is, [`Error::TooLarge`] for labels over
-    /// [`LABELS_BYTES_MAX`], [`Error::Io`]. Series before the failing one may be defined; that
-    /// harms nothing.
-    pub fn define(&self, new: &mut [NewSeries<'_>]) -> Result<(), Error> {
+    /// [`Error::Poisoned`] if the device has already taken back what was written; else what the
+    /// system said.
+    pub(crate) fn rescue(&self, chunk: &Arc<Chunk>) -> Result<(), Error> {
         let mut define = self.define.lock();
-        let defined = self.define_each(&mut define, new);
-        let published = self.publish(&mut define);
-        defined.and(published)
-    }
-
-    fn define_each(&self, define: &mut Define, new: &mut [NewSeries<'_>]) -> Result<(), Error> {
-        // Series of this call that are not yet published, by their hash: duplicates are rare, but
-        // a sender may name a new series twice in a request.
-        let mut here: HashTable<usize> = HashTable::new();
-        for at in 0..new.len() {
-            let NewSeries { hash, labels, .. } = new[at];
-            if let Some(series) = self.find(hash, labels) {
-                new[at].series = series;
-                continue;
-            }
-            let earlier = here.find(hash, |&n| new[n].labels == labels).copied();
-            if let Some(earlier) = earlier {
-                new[at].series = new[earlier].series;
-                continue;
-            }
-            let series = SeriesRef::new(define.next_ref);
-            self.stage(define, series, hash, labels)?;
-            define.next_ref += 1;
-            new[at].series = series;
-            let hash_of = |&n: &usize| new[n].hash;
-            here.insert_unique(hash, at, hash_of);
+        define.writer.leave(chunk);
+        let from = chunk.synced.load(Ordering::Acquire);
+        let to = chunk.written.load(Ordering::Acquire);
+        let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+        let bytes = &chunk.bytes()[..index(to)];
+        let mut records = Vec::new();
+        let end = walk(bytes, index(from), chunk.header.salt, |record| {
+            records.push((record.series, record.labels));
+        });
+        if end.broken_bytes > 0 || end.end != index(to) {
+            let path = chunk.file.path().display();
+            return Err(Error::Poisoned(format!(
+                "series of {path} are neither on the device nor in memory any more"
+            )));
         }
+        for (series, labels) in records {
+            self.stage(&mut define, series, self.hash(labels), labels)?;
+        }
+        self.publish(&mut define)?;
+        chunk.synced.store(to, Ordering::Release);
         Ok(())
     }
 
@@ -240,84 +233,52 @@ impl SeriesTable {
         hash: u64,
         labels: &[u8],
     ) -> Result<(), Error> {
-        let bytes = record_bytes(labels.len());
-        let limit = self.chunk_len() - FILE_HEADER_BYTES;
-        if labels.len() > LABELS_BYTES_MAX || bytes > limit {
-            let limit = LABELS_BYTES_MAX.min(limit) as u64;
-            return Err(Error::TooLarge {
-                bytes: labels.len() as u64,
-                limit,
-            });
-        }
-        if series.get() > self.options.series_max {
-            return Err(Error::Full {
-                reason: FullReason::Series,
-            });
-        }
-        let room =
-            define.slot.is_some() && define.at + define.buffer.len() + bytes <= self.chunk_len();
-        if !room {
+        check_labels(labels, self.arena.chunk_len())?;
+        let full = define.writer.buffered_bytes() > STAGED_BYTES_MAX;
+        let room = define.writer.has_room(&self.arena, labels.len());
+        if full || !room {
             self.publish(define)?;
-            self.add_chunk(define)?;
         }
-        let slot = define.slot.ok_or(Error::Full {
-            reason: FullReason::Series,
-        })?;
-        let chunk = self.chunks[slot].get().ok_or(Error::Full {
-            reason: FullReason::Series,
-        })?;
-        let offset = define.at + define.buffer.len();
-        let record = Record {
-            offset,
-            series,
-            sequence: define.sequence,
-            labels,
-        };
-        encode_record(chunk.header.salt, &record, &mut define.buffer);
-        define.pending.push((
-            series,
-            slot as u64 * self.options.chunk_bytes + offset as u64,
-            hash,
-        ));
-        define.sequence += 1;
-        Ok(())
+        if !room {
+            define.writer.begin_chunk(&self.arena, false)?;
+        }
+        define.writer.stage(&self.arena, series, hash, labels)
     }
 
-    /// Writes the buffered records and makes them findable.
+    /// Writes the staged records and makes them findable.
     fn publish(&self, define: &mut Define) -> Result<(), Error> {
-        let Some(chunk) = define.slot.and_then(|slot| self.chunks[slot].get()) else {
-            return Ok(());
-        };
-        let written = self
-            .options
-            .disk
-            .write_all_at(&chunk.file, &define.buffer, define.at as u64);
-        let bytes = define.buffer.len();
-        define.buffer.clear();
-        if let Err(source) = written {
-            define.pending.clear();
-            let error = Error::io("write", chunk.file.path())(source);
-            return Err(error.or_full(FullReason::Series));
+        define.writer.write(&self.arena)?;
+        if let Some(chunk) = define
+            .writer
+            .chunk()
+            .filter(|_| !define.writer.staged.is_empty())
+        {
+            self.arena.add_unsynced(chunk);
         }
-        define.at += bytes;
-        let pending = std::mem::take(&mut define.pending);
-        for &(series, offset, hash) in &pending {
-            self.insert(series, offset, hash);
+        for &staged in &define.writer.staged {
+            self.insert(staged);
         }
-        define.pending = pending;
-        define.pending.clear();
-        let slot = define.slot.unwrap_or(0) as u64;
-        let end = slot * self.options.chunk_bytes + define.at as u64;
-        self.written.store(end, Ordering::Release);
+        define.writer.staged.clear();
         Ok(())
     }
 
-    fn insert(&self, series: SeriesRef, offset: u64, hash: u64) {
+    /// Points a series to its record, and makes it findable unless it is already.
+    fn insert(&self, staged: Staged) {
+        let Staged {
+            series,
+            offset,
+            hash,
+        } = staged;
         let words = u32::try_from(offset / 8).expect("the arena is limited to 2^32 words");
-        let before = self.offset.as_slice()[series.index()].swap(words, Ordering::Release);
-        if before == 0 {
-            self.series_count.fetch_add(1, Ordering::Relaxed);
+        let tick = self.tick.load(Ordering::Acquire);
+        self.seen.as_slice()[series.index()].store(tick, Ordering::Release);
+        let before = self.offset.as_slice()[series.index()].swap(words, Ordering::AcqRel);
+        if before != 0 {
+            self.bury(before);
+            return;
         }
+        self.series_count.fetch_add(1, Ordering::Relaxed);
+        self.defined.fetch_add(1, Ordering::Relaxed);
         let entry = Entry {
             series,
             hash: low(hash),
@@ -326,104 +287,49 @@ impl SeriesTable {
         shard.insert_unique(spread(entry.hash), entry, |entry| spread(entry.hash));
     }
 
-    fn add_chunk(&self, define: &mut Define) -> Result<(), Error> {
-        let slot = self.chunk_count.load(Ordering::Relaxed);
-        let place = self.chunks.get(slot).ok_or(Error::Full {
-            reason: FullReason::Series,
-        })?;
-        if !self.options.quota.has_room(self.options.chunk_bytes) {
-            return Err(Error::Full {
-                reason: FullReason::Series,
-            });
+    /// The record at this arena word counts for nothing any more.
+    fn bury(&self, words: u32) {
+        let pin = epoch::pin();
+        if let Some((chunk, at)) = self.arena.locate(u64::from(words) * 8, &pin) {
+            chunk.bury(at);
         }
-        let path = chunk_path(&self.options.dir, define.next_id);
-        let header = FileHeader {
-            magic: SERIES_MAGIC,
-            id: define.next_id,
-            file_bytes: self.options.chunk_bytes,
-            salt: fastrand::u64(..),
-            previous_end: 0,
-            created_ms: 0,
-        };
-        let chunk = Chunk::create(&self.options.disk, &path, header)
-            .map_err(|e| e.or_full(FullReason::Series))?;
-        if place.set(chunk).is_err() {
-            return Err(Error::Full {
-                reason: FullReason::Series,
-            });
-        }
-        self.set_chunk_count(slot + 1);
-        define.slot = Some(slot);
-        define.at = FILE_HEADER_BYTES;
-        define.next_id += 1;
-        Ok(())
-    }
-
-    /// How many series are defined.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.series_count.load(Ordering::Relaxed)
-    }
-
-    /// Whether no series is defined.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub(crate) const fn options(&self) -> &SeriesOptions {
-        &self.options
-    }
-
-    fn set_chunk_count(&self, count: usize) {
-        self.chunk_count.store(count, Ordering::Release);
-        self.options.quota.set_chunks(self.disk_bytes());
-    }
-
-    /// How many chunk files there are.
-    pub(crate) fn chunk_count(&self) -> usize {
-        self.chunk_count.load(Ordering::Acquire)
-    }
-
-    /// Bytes of disk the chunks take.
-    pub(crate) fn disk_bytes(&self) -> u64 {
-        self.chunk_count.load(Ordering::Acquire) as u64 * self.options.chunk_bytes
-    }
-
-    /// The arena offset up to which records are written.
-    pub(crate) fn written(&self) -> u64 {
-        self.written.load(Ordering::Acquire)
-    }
-
-    /// The chunks that hold arena offsets `[from, to)`.
-    pub(crate) fn chunks_between(&self, from: u64, to: u64) -> impl Iterator<Item = &Chunk> {
-        let first = self.split(from).0;
-        let last = self.split(to.saturating_sub(1)).0;
-        self.chunks[first..=last].iter().filter_map(OnceLock::get)
     }
 
     fn shard(&self, hash: u64) -> &RwLock<HashTable<Entry>> {
         &self.shards[usize::try_from(hash >> 32).unwrap_or(0) % SHARDS]
     }
 
-    fn chunk_len(&self) -> usize {
-        usize::try_from(self.options.chunk_bytes).unwrap_or(usize::MAX)
-    }
-
-    /// Slot and offset in it of an arena offset. Chunk sizes are powers of two.
-    #[inline]
-    fn split(&self, offset: u64) -> (usize, usize) {
-        let shift = self.options.chunk_bytes.trailing_zeros();
-        let at = offset & (self.options.chunk_bytes - 1);
-        (
-            usize::try_from(offset >> shift).unwrap_or(usize::MAX),
-            usize::try_from(at).unwrap_or(usize::MAX),
-        )
+    fn series_max(&self) -> u32 {
+        self.arena.options.series_max
     }
 }
 
-fn chunk_path(dir: &Path, id: u64) -> PathBuf {
-    dir.join(format!("{id:08}.chunk"))
+impl Define {
+    /// A ref for a new series, which is not taken until [`Self::took`].
+    fn next(&self, series_max: u32) -> Result<SeriesRef, Error> {
+        let next = self.free.last().copied();
+        let next = next.unwrap_or_else(|| SeriesRef::new(self.next_ref));
+        if next.get() > series_max {
+            return Err(Error::Full {
+                reason: FullReason::Series,
+            });
+        }
+        Ok(next)
+    }
+
+    fn took(&mut self, series: SeriesRef) {
+        if self.free.last() == Some(&series) {
+            self.free.pop();
+        } else {
+            self.next_ref = series.get() + 1;
+        }
+    }
+}
+
+/// The tick of a segment.
+fn tick_of(segment_id: u64) -> u32 {
+    let tick = segment_id.saturating_add(u64::from(FIRST_TICK));
+    u32::try_from(tick).unwrap_or(u32::MAX)
 }
 
 /// The half of a hash that an entry keeps.
@@ -442,19 +348,22 @@ const fn spread(hash: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::SystemRandom;
     use crate::fs::SystemDisk;
 
     fn open(dir: &Path) -> SeriesTable {
-        SeriesTable::open(SeriesOptions {
+        let options = SeriesOptions {
             dir: dir.to_owned(),
             chunk_bytes: 16 << 10,
             series_max: 10_000,
             disk: Arc::new(SystemDisk),
+            random: Arc::new(SystemRandom),
             quota: Arc::new(Quota::new()),
-        })
-        .unwrap()
-        .0
+        };
+        SeriesTable::open(options, 0).unwrap().0
     }
 
     fn labels(n: u32) -> Vec<u8> {
@@ -471,8 +380,12 @@ mod tests {
                 series: SeriesRef::NONE,
             })
             .collect();
-        table.define(&mut new).unwrap();
+        table.guard().define(&mut new).unwrap();
         new.iter().map(|new| new.series).collect()
+    }
+
+    fn find(table: &SeriesTable, n: u32) -> Option<SeriesRef> {
+        table.guard().find(table.hash(&labels(n)), &labels(n))
     }
 
     #[test]
@@ -481,14 +394,11 @@ mod tests {
         let numbers: Vec<u32> = (0..2000).collect();
         let refs = define(&open(dir.path()), &numbers);
         let table = open(dir.path());
-        assert!(table.chunk_count.load(Ordering::Relaxed) > 3);
+        assert!(table.chunk_count() > 3);
         assert_eq!(table.len(), 2000);
         for (n, series) in numbers.iter().zip(&refs) {
-            assert_eq!(table.labels(*series), labels(*n));
-            assert_eq!(
-                table.find(table.hash(&labels(*n)), &labels(*n)),
-                Some(*series)
-            );
+            assert_eq!(table.guard().labels(*series), labels(*n));
+            assert_eq!(find(&table, *n), Some(*series));
         }
         assert_eq!(define(&table, &[7, 99_999])[0], refs[7]);
     }
@@ -515,15 +425,110 @@ mod tests {
             labels: &labels,
             series: SeriesRef::NONE,
         }];
-        assert!(table.define(&mut new).unwrap_err().is_full());
+        assert!(table.guard().define(&mut new).unwrap_err().is_full());
     }
 
     #[test]
     fn labels_of_an_unknown_ref_are_empty() {
         let dir = tempfile::tempdir().unwrap();
         let table = open(dir.path());
-        assert!(table.labels(SeriesRef::NONE).is_empty());
-        assert!(table.labels(SeriesRef::new(77)).is_empty());
-        assert!(table.labels(SeriesRef::new(u32::MAX)).is_empty());
+        let guard = table.guard();
+        assert!(guard.labels(SeriesRef::NONE).is_empty());
+        assert!(guard.labels(SeriesRef::new(77)).is_empty());
+        assert!(guard.labels(SeriesRef::new(u32::MAX)).is_empty());
+    }
+
+    /// Everything is acknowledged and removed up to segment `id`, `seconds` into the run.
+    fn idle(id: u64, seconds: u64) -> Idle {
+        Idle {
+            now: std::time::Duration::from_secs(seconds),
+            timeout: std::time::Duration::from_secs(60),
+            head: crate::Position::new(id * 1000 + 1),
+            reclaimed: crate::Position::new(id * 1000),
+            oldest_segment: id,
+        }
+    }
+
+    /// Steps until there is nothing to do now; the committer has synced everything.
+    fn clean(cleaner: &mut Cleaner, table: &SeriesTable, idle: &Idle) -> CleanStats {
+        while let Some(unsynced) = table.next_unsynced() {
+            SeriesTable::synced(unsynced);
+        }
+        let mut all = CleanStats::default();
+        for _ in 0..1000 {
+            let done = cleaner.step(table, idle).unwrap();
+            all.given_up += done.given_up;
+            all.freed += done.freed;
+            all.chunks_removed += done.chunks_removed;
+            if !done.more {
+                break;
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn idle_series_go_and_the_others_stay_what_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = open(dir.path());
+        let mut cleaner = Cleaner::default();
+        let refs = define(&table, &(0..2000).collect::<Vec<_>>());
+        clean(&mut cleaner, &table, &idle(0, 0));
+        let before = table.chunk_count();
+        // Every tenth goes on, in another segment.
+        table.set_segment(1);
+        let live: Vec<u32> = (0..2000).step_by(10).collect();
+        assert_eq!(define(&table, &live)[3], refs[30]);
+        let all = clean(&mut cleaner, &table, &idle(1, 30));
+        assert_eq!(all, CleanStats::default(), "idle for too short a time");
+        let all = clean(&mut cleaner, &table, &idle(1, 100));
+        assert_eq!((all.given_up, all.freed), (1800, 0));
+        assert_eq!(find(&table, 5), None, "given up");
+        assert_eq!(table.guard().labels(refs[5]), labels(5), "but readable");
+        let all = clean(&mut cleaner, &table, &idle(2, 101));
+        assert_eq!((all.given_up, all.freed), (0, 1800));
+        assert!(all.chunks_removed > 1, "{all:?} of {before}");
+        assert!(table.chunk_count() * 3 < before);
+        assert_eq!(table.len(), 200);
+        for &n in &live {
+            let series = refs[usize::try_from(n).unwrap()];
+            assert_eq!(find(&table, n), Some(series));
+            assert_eq!(table.guard().labels(series), labels(n));
+        }
+        // Free refs are used again, and a restart finds all of it.
+        let again = define(&table, &[5, 3001]);
+        assert!(again.iter().all(|series| series.get() <= 2000));
+        drop(table);
+        let table = open(dir.path());
+        assert_eq!(table.guard().labels(again[1]), labels(3001));
+        assert_eq!(find(&table, 5), Some(again[0]));
+        assert_eq!(find(&table, 30), Some(refs[30]));
+    }
+
+    #[test]
+    fn a_guard_keeps_what_it_has_confirmed() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = open(dir.path());
+        let mut cleaner = Cleaner::default();
+        let refs = define(&table, &[1, 2]);
+        clean(&mut cleaner, &table, &idle(0, 0));
+        let guard = table.guard();
+        assert!(guard.confirm(refs[0]));
+        table.set_segment(1);
+        for segment in 1..5 {
+            clean(&mut cleaner, &table, &idle(segment, 100 * segment));
+        }
+        assert_eq!(guard.labels(refs[0]), labels(1), "not yet appended");
+        assert!(!table.guard().confirm(refs[0]), "nobody else gets it");
+        let back = define(&table, &[1])[0];
+        assert_ne!(back, refs[0]);
+        drop(guard);
+        let all = clean(&mut cleaner, &table, &idle(5, 600));
+        assert_eq!(all.freed, 0, "the log is not reclaimed to the head yet");
+        assert_eq!(table.guard().labels(refs[0]), labels(1));
+        let all = clean(&mut cleaner, &table, &idle(6, 600));
+        assert_eq!(all.freed, 2);
+        assert!(table.guard().labels(refs[0]).is_empty());
+        assert_eq!(find(&table, 1), Some(back));
     }
 }

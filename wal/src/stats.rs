@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::series::CleanStats;
 use crate::{RawRecord, RecordKind, Sample};
 
 /// Upper bounds of the sync latency buckets, in seconds.
@@ -69,6 +70,12 @@ pub struct StoreStats {
     pub refused: AtomicU64,
     /// Segments removed because every endpoint was past them.
     pub segments_reclaimed: AtomicU64,
+    /// Series given up as idle.
+    pub series_given_up: AtomicU64,
+    /// Chunk files of the series log removed.
+    pub chunks_removed: AtomicU64,
+    /// Bytes of live series records copied out of mostly dead chunks.
+    pub series_copied_bytes: AtomicU64,
     /// 1 while no segment can be prepared (disk full or quota reached).
     pub out_of_space: AtomicU64,
 }
@@ -90,6 +97,13 @@ impl StoreStats {
             self.highest_timestamp_ms
                 .fetch_max(newest, Ordering::Relaxed);
         }
+    }
+
+    /// The series log was cleaned a step further.
+    pub(crate) fn cleaned(&self, done: &CleanStats) {
+        Self::add(&self.series_given_up, done.given_up);
+        Self::add(&self.chunks_removed, done.chunks_removed);
+        Self::add(&self.series_copied_bytes, done.copied_bytes);
     }
 
     pub(crate) fn add(counter: &AtomicU64, n: u64) {

@@ -13,32 +13,38 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam::channel::TrySendError;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, watch};
 
-use crate::checkpoint::compact;
 use crate::dir::DirLock;
 use crate::durable::{Durable, DurableState};
 use crate::endpoint::{Endpoint, EndpointState};
-use crate::frame::FRAME_HEADER_BYTES;
+use crate::error::FullReason;
 use crate::fs::{Disk, SystemDisk};
-use crate::header::FILE_HEADER_BYTES;
+use crate::keeper::Keeper;
 use crate::ledger::{Ledger, LostBytes};
+use crate::limits::OnFull;
+use crate::open::open_shared;
 use crate::quota::Quota;
-use crate::recover::{Places, Recovered, recover, segment_bytes_on_disk};
 use crate::segment::Segments;
-use crate::series::{SeriesOptions, SeriesTable};
+use crate::series::{Cleaner, SeriesTable};
 use crate::stats::StoreStats;
 use crate::sync::Committer;
 use crate::sys::Ring;
 use crate::tracker::Tracker;
 use crate::writer::{Reserve, SharedReserve, Writer};
-use crate::{Error, Position, SharedClock, SystemClock, keeper};
+use crate::{
+    Error, Mark, Position, SharedClock, SharedRandom, SystemClock, SystemRandom, keeper, limits,
+};
 
 /// Writers a store can have at a time: one per ingest thread, with room for other doors.
 pub const WRITERS_MAX: usize = 256;
+
+/// Default of [`StoreOptions::series_idle_timeout`]. Coming back costs a record; staying costs memory.
+pub const SERIES_IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// How a store is laid out and what it may use.
 #[derive(Clone, Debug)]
@@ -58,6 +64,14 @@ pub struct StoreOptions {
     pub clock: SharedClock,
     /// Where bytes go.
     pub disk: Arc<dyn Disk>,
+    /// Where salts come from.
+    pub random: SharedRandom,
+    /// What happens at the quota and on a full disk.
+    pub on_full: OnFull,
+    /// Delivered data is kept so long, for replay, as far as the quota allows.
+    pub retain: Duration,
+    /// Series nobody has sent for this long, and that no segment on disk names, are given up.
+    pub series_idle_timeout: Duration,
     /// No threads: the caller drives committer and [`Store::keep`] by hand (simulation).
     pub manual: bool,
 }
@@ -72,6 +86,10 @@ impl Default for StoreOptions {
             max_disk_bytes: None,
             clock: SystemClock::shared(),
             disk: Arc::new(SystemDisk),
+            random: Arc::new(SystemRandom),
+            on_full: OnFull::Reject,
+            retain: Duration::ZERO,
+            series_idle_timeout: SERIES_IDLE_TIMEOUT,
             manual: false,
         }
     }
@@ -96,6 +114,12 @@ impl StoreOptions {
         size("segment_bytes", self.segment_bytes, 64 << 10)?;
         size("ring_bytes", self.ring_bytes as u64, 64 << 10)?;
         size("series_chunk_bytes", self.series_chunk_bytes, 8 << 10)?;
+        let most = self.segment_bytes.max(self.ring_bytes as u64);
+        if most > 1 << 30 {
+            return Err(Error::Options(
+                "segment_bytes and ring_bytes must be at most 1 GiB".to_owned(),
+            ));
+        }
         let least = self.disk_bytes_least();
         if self.max_disk_bytes.is_some_and(|max| max < least) {
             return Err(Error::Options(format!(
@@ -113,6 +137,8 @@ pub(crate) struct Shared {
     pub(crate) quarantine: PathBuf,
     pub(crate) clock: SharedClock,
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) random: SharedRandom,
+    pub(crate) series_idle_timeout: Duration,
     pub(crate) series: SeriesTable,
     pub(crate) segments: Segments,
     pub(crate) ring: Arc<Ring>,
@@ -126,6 +152,8 @@ pub(crate) struct Shared {
     pub(crate) body_bytes_max: usize,
     pub(crate) quota: Arc<Quota>,
     pub(crate) durable: AtomicU64,
+    /// Records handed out to writers, since the birth of the store. Written under the reservation.
+    pub(crate) records: AtomicU64,
     pub(crate) reclaimed: AtomicU64,
     pub(crate) recovered_end: Option<Position>,
     pub(crate) commit_wanted: Notify,
@@ -133,14 +161,30 @@ pub(crate) struct Shared {
     pub(crate) endpoints_complete: AtomicBool,
     pub(crate) ledger: Ledger,
     pub(crate) stats: StoreStats,
-    watch: watch::Sender<DurableState>,
-    failure: Mutex<Option<String>>,
-    closing: AtomicBool,
-    committing: Mutex<bool>,
-    commit_ended: Condvar,
-    keeper_wake: crossbeam::channel::Sender<()>,
-    positions: PathBuf,
-    _lock: DirLock,
+    pub(crate) watch: watch::Sender<DurableState>,
+    pub(crate) failure: Mutex<Option<String>>,
+    pub(crate) stalls: Mutex<[Option<String>; 2]>,
+    pub(crate) stalled: AtomicBool,
+    pub(crate) closing: AtomicBool,
+    pub(crate) committing: Mutex<bool>,
+    pub(crate) commit_ended: Condvar,
+    pub(crate) keeper_wake: crossbeam::channel::Sender<()>,
+    pub(crate) keeper: Mutex<Keeper>,
+    pub(crate) on_full: OnFull,
+    pub(crate) retain: Duration,
+    /// Somebody wants a new segment although this one is not full.
+    pub(crate) roll_wanted: AtomicBool,
+    pub(crate) positions: PathBuf,
+    pub(crate) _lock: DirLock,
+}
+
+/// Who found that the device takes nothing now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stall {
+    /// The committer cannot write.
+    Commit = 0,
+    /// The keeper does not find the directory any more.
+    Directory = 1,
 }
 
 impl Shared {
@@ -158,7 +202,66 @@ impl Shared {
                 .clone()
                 .map_or(Error::Closed, Error::Poisoned));
         }
+        if self.stalled.load(Ordering::Acquire) {
+            return Err(Error::Full {
+                reason: FullReason::Device,
+            });
+        }
         Ok(())
+    }
+
+    /// Begins or ends a stall: while there is one, nothing is taken and nobody waits.
+    pub(crate) fn set_stall(&self, who: Stall, why: Option<String>) {
+        if why.is_none() && !self.stalled.load(Ordering::Acquire) {
+            return;
+        }
+        let mut stalls = self.stalls.lock();
+        let place = &mut stalls[who as usize];
+        match (&place, &why) {
+            (None, Some(why)) => {
+                tracing::error!(why, "nothing is taken until the device works again");
+            }
+            (Some(_), None) => tracing::info!(?who, "the device works again: taking data"),
+            _ => {}
+        }
+        *place = why;
+        let stalled = stalls.iter().any(Option::is_some);
+        self.stalled.store(stalled, Ordering::Release);
+        self.watch.send_if_modified(|state| {
+            let changed = state.stalled != stalled;
+            state.stalled = stalled;
+            changed
+        });
+    }
+
+    /// Something other than the watermark is news to whoever waits for it.
+    pub(crate) fn watch_changed(&self) {
+        self.watch.send_modify(|state| state.news += 1);
+    }
+
+    /// Up to where every endpoint's position is saved. Without endpoints nobody waits for the data.
+    pub(crate) fn least_saved(&self) -> Position {
+        let durable = self.durable_position();
+        let endpoints = self.endpoints.lock();
+        let saved = endpoints.values().map(|endpoint| endpoint.saved()).min();
+        saved.unwrap_or(durable).min(durable)
+    }
+
+    /// Gives memory of the ring back while nothing is in it.
+    pub(crate) fn give_back_ring(&self) {
+        let reserve = self.reserve.lock();
+        if reserve.head == self.durable.load(Ordering::Acquire) {
+            // The next append begins at the start of the ring.
+            let used = reserve.head - self.ring_start.load(Ordering::Acquire);
+            self.ring.give_back(used);
+        }
+        drop(reserve);
+    }
+
+    /// Records of the log before `position`, if that is where it ends.
+    pub(crate) fn records_before(&self, position: Position) -> Option<u64> {
+        let reserve = self.reserve.lock();
+        (reserve.head == position.get()).then_some(reserve.records)
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -170,6 +273,18 @@ impl Shared {
         self.failure.lock().get_or_insert(why.clone());
         self.closing.store(true, Ordering::Release);
         self.watch.send_modify(|state| state.failure = Some(why));
+        self.wake_keeper();
+    }
+
+    /// Everything goes on at `head`, the beginning of a segment; nothing is under way.
+    pub(crate) fn skip_to(&self, reserve: &mut Reserve, head: u64) {
+        let id = head / self.segments.segment_bytes();
+        reserve.head = head;
+        reserve.forget_before(id);
+        self.ring_start.store(head, Ordering::Release);
+        self.tracker.skip_to(head);
+        self.series.set_segment(id);
+        self.advance_durable(head);
         self.wake_keeper();
     }
 
@@ -213,7 +328,8 @@ pub struct Watermarks {
 #[derive(Clone, Debug)]
 pub struct Store {
     shared: Arc<Shared>,
-    keeper: Arc<Mutex<Option<JoinHandle<()>>>>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    cleaner: Arc<Mutex<Cleaner>>,
     committer: Arc<Mutex<Option<Committer>>>,
 }
 
@@ -229,17 +345,17 @@ impl Store {
         let manual = options.manual;
         let shared = Arc::new(open_shared(dir, options, wake)?);
         keeper::prepare(&shared);
-        let keeper = if manual {
-            None
-        } else {
-            Some(spawn_keeper(&shared, woken)?)
-        };
         let committer = Committer::new(shared.clone());
-        Ok(Self {
+        let store = Self {
             shared,
-            keeper: Arc::new(Mutex::new(keeper)),
+            threads: Arc::default(),
+            cleaner: Arc::default(),
             committer: Arc::new(Mutex::new(Some(committer))),
-        })
+        };
+        if !manual {
+            store.spawn_threads(woken)?;
+        }
+        Ok(store)
     }
 
     /// The series of this store.
@@ -274,10 +390,7 @@ impl Store {
         if let Some(state) = endpoints.get(name) {
             return Ok(Endpoint::new(shared.clone(), state.clone()));
         }
-        let oldest = shared.segments.first_from(0).map_or_else(
-            || shared.durable_position(),
-            |segment| shared.segments.start_of(segment.header.id),
-        );
+        let oldest = || oldest_mark(shared);
         let state = EndpointState::open(&shared.disk, &shared.positions, name, oldest)?;
         let state = Arc::new(state);
         endpoints.insert(name.to_owned(), state.clone());
@@ -344,9 +457,31 @@ impl Store {
         self.shared.failure.lock().clone()
     }
 
+    /// Why nothing is taken now, if the device fails.
+    #[must_use]
+    pub fn stall(&self) -> Option<String> {
+        let stalls = self.shared.stalls.lock();
+        stalls.iter().flatten().next().cloned()
+    }
+
+    /// Records the log has ever taken.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.shared.records.load(Ordering::Acquire)
+    }
+
     /// One round of the keeper, for callers that drive the store by hand.
     pub fn keep(&self) {
         keeper::step(&self.shared);
+    }
+
+    /// One round of the series cleaner, for callers that drive the store by hand. Whether another
+    /// should follow soon.
+    ///
+    /// # Errors
+    /// What the system said; everything is as it was.
+    pub fn clean(&self) -> Result<bool, Error> {
+        keeper::clean(&self.shared, &mut self.cleaner.lock())
     }
 
     /// Ends the store: what was appended is committed, positions are saved, prepared segments that
@@ -365,9 +500,11 @@ impl Store {
         }
         drop(committing);
         shared.wake_keeper();
-        let keeper = self.keeper.lock().take();
-        if keeper.is_some_and(|keeper| keeper.join().is_err()) {
-            tracing::error!("the log keeper panicked");
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                tracing::error!("a thread of the log panicked");
+            }
         }
         if let Err(e) = keeper::save_positions(shared) {
             tracing::error!(error = %e, "cannot save positions: more is sent again after the start");
@@ -382,151 +519,35 @@ impl Store {
     }
 }
 
-fn spawn_keeper(
-    shared: &Arc<Shared>,
-    woken: crossbeam::channel::Receiver<()>,
-) -> Result<JoinHandle<()>, Error> {
-    let kept = shared.clone();
-    thread::Builder::new()
-        .name("wal-keeper".to_owned())
-        .spawn(move || keeper::run(&kept, &woken))
-        .map_err(Error::io("start the keeper of", &shared.dir))
-}
-
-/// The store's subdirectories.
-struct Dirs {
-    series: PathBuf,
-    segments: PathBuf,
-    positions: PathBuf,
-    quarantine: PathBuf,
-}
-
-impl Dirs {
-    fn create(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Self, Error> {
-        let sub = |name: &str| -> Result<PathBuf, Error> {
-            let path = dir.join(name);
-            disk.create_dir(&path).map_err(Error::io("create", &path))?;
-            Ok(path)
-        };
-        Ok(Self {
-            series: sub("series")?,
-            segments: sub("segments")?,
-            positions: sub("positions")?,
-            quarantine: sub("quarantine")?,
-        })
+impl Store {
+    fn spawn_threads(&self, woken: crossbeam::channel::Receiver<()>) -> Result<(), Error> {
+        let dir = &self.shared.dir;
+        let kept = self.shared.clone();
+        let keeper = thread::Builder::new()
+            .name("wal-keeper".to_owned())
+            .spawn(move || keeper::run(&kept, &woken))
+            .map_err(Error::io("start the keeper of", dir))?;
+        let (shared, cleaner) = (self.shared.clone(), self.cleaner.clone());
+        let cleaner = thread::Builder::new()
+            .name("wal-cleaner".to_owned())
+            .spawn(move || keeper::run_cleaner(&shared, &cleaner))
+            .map_err(Error::io("start the cleaner of", dir))?;
+        self.threads.lock().extend([keeper, cleaner]);
+        Ok(())
     }
 }
 
-fn open_shared(
-    dir: &Path,
-    options: StoreOptions,
-    keeper_wake: crossbeam::channel::Sender<()>,
-) -> Result<Shared, Error> {
-    let disk = options.disk.clone();
-    disk.create_dir(dir).map_err(Error::io("create", dir))?;
-    let lock = DirLock::take(dir)?;
-    let dirs = Dirs::create(&disk, dir)?;
-    let ledger = Ledger::open(dir)?;
-    let quota = Arc::new(Quota::new());
-    let Opened {
-        series,
-        segments,
-        recovered,
-    } = open_files(&dirs, &options, &quota)?;
-    let segment_bytes = segments.segment_bytes();
-    let head = segments
-        .start_of(recovered.next_id)
-        .plus(FILE_HEADER_BYTES as u64);
-    let oldest = segments
-        .first_from(0)
-        .map_or(recovered.next_id, |s| s.header.id);
-    let oldest = segments.start_of(oldest);
-    let (series_count, path) = (series.len(), dir.display());
-    tracing::info!(dir = %path, series = series_count, %oldest, %head, "log opened");
-    let ring = Ring::new(options.ring_bytes).map_err(Error::io("map the ring of", dir))?;
-    let max = options.max_disk_bytes;
-    quota.set_max(max.or_else(|| default_quota(dir, quota.used())));
-    Ok(Shared {
-        body_bytes_max: body_bytes_max(ring.bytes(), segment_bytes),
-        quota,
-        reclaimed: AtomicU64::new(oldest.get()),
-        dir: dir.to_owned(),
-        quarantine: dirs.quarantine,
-        clock: options.clock,
-        disk,
-        series,
-        segments,
-        ring: Arc::new(ring),
-        ring_start: AtomicU64::new(head.get()),
-        tracker: Tracker::new(head.get(), WRITERS_MAX),
-        reserve: Mutex::new(Reserve::new(head, recovered)),
-        free_slots: Mutex::new((0..WRITERS_MAX).rev().collect()),
-        durable: AtomicU64::new(head.get()),
-        recovered_end: recovered.previous_end,
-        commit_wanted: Notify::new(),
-        endpoints: Mutex::new(BTreeMap::new()),
-        endpoints_complete: AtomicBool::new(false),
-        ledger,
-        stats: StoreStats::default(),
-        watch: watch::channel(DurableState::at(head)).0,
-        failure: Mutex::new(None),
-        closing: AtomicBool::new(false),
-        committing: Mutex::new(false),
-        commit_ended: Condvar::new(),
-        keeper_wake,
-        positions: dirs.positions,
-        _lock: lock,
-    })
-}
-
-/// The files of an earlier run, or none.
-struct Opened {
-    series: SeriesTable,
-    segments: Segments,
-    recovered: Recovered,
-}
-
-fn open_files(dirs: &Dirs, options: &StoreOptions, quota: &Arc<Quota>) -> Result<Opened, Error> {
-    let disk = &options.disk;
-    let (series, found) = SeriesTable::open(SeriesOptions {
-        dir: dirs.series.clone(),
-        chunk_bytes: options.series_chunk_bytes,
-        series_max: options.series_max,
-        disk: disk.clone(),
-        quota: quota.clone(),
-    })?;
-    if found.broken_bytes > 0 || found.unreadable_chunks > 0 {
-        let (bytes, chunks) = (found.broken_bytes, found.unreadable_chunks);
-        tracing::warn!(bytes, chunks, "part of the series log cannot be read");
-    }
-    let segment_bytes = segment_bytes_on_disk(&dirs.segments)?.unwrap_or(options.segment_bytes);
-    let dir = dirs.segments.clone();
-    let segments = Segments::new(dir, segment_bytes, disk.clone(), quota.clone());
-    let places = Places {
-        segments: &dirs.segments,
-        positions: &dirs.positions,
-        quarantine: &dirs.quarantine,
-    };
-    let recovered = recover(&segments, disk, places)?;
-    let series = compact(series, &segments)?;
-    Ok(Opened {
-        series,
-        segments,
-        recovered,
-    })
-}
-
-/// Most body bytes of a frame: four frames fit the ring, one fits a segment.
-fn body_bytes_max(ring_bytes: u64, segment_bytes: u64) -> usize {
-    let frame_max = (ring_bytes / 4).min(segment_bytes - FILE_HEADER_BYTES as u64);
-    usize::try_from(frame_max).unwrap_or(usize::MAX) - FRAME_HEADER_BYTES
-}
-
-/// 80 % of what the store has and could still take of its volume.
-fn default_quota(dir: &Path, used: u64) -> Option<u64> {
-    let volume = rustix::fs::statvfs(dir)
-        .inspect_err(|e| tracing::warn!(error = %e, "cannot tell the volume's size: no disk quota"))
-        .ok()?;
-    let free = volume.f_bavail.saturating_mul(volume.f_frsize);
-    Some((free + used) / 5 * 4)
+/// Where an endpoint begins that was never heard of.
+fn oldest_mark(shared: &Arc<Shared>) -> Result<Mark, Error> {
+    let oldest = limits::frame_from(shared, Position::ZERO)?;
+    Ok(oldest.map_or_else(
+        || Mark {
+            position: Position::new(shared.tracker.head()),
+            records: shared.records.load(Ordering::Acquire),
+        },
+        |header| Mark {
+            position: header.position,
+            records: header.records_before,
+        },
+    ))
 }

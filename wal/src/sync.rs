@@ -9,9 +9,15 @@
 //! - Segments are written and synced oldest first; `durable` moves only after the sync of all of them.
 //!
 //! # Failure
-//! A failed write or sync poisons the store: what the sync covered may or may not be on disk, so
-//! nothing is acknowledged any more, every waiter gets the error, and the process is expected to end
-//! and recover. The file's descriptor is not used again.
+//! After a failed write or sync nothing may be assumed of what it covered, and a second sync of the
+//! same file may succeed without having written it. So the file is sealed where it was last known to
+//! be durable, its descriptor is never used again, and the frames, which are still in the ring, go to
+//! a fresh file of the same segment. Series records go to a fresh chunk in the same way. Where that
+//! fails too the store stalls: appends are refused, waiters get [`Error::Full`], what is durable goes
+//! on being read, and it is tried again every [`RETRY`] until the device works.
+//!
+//! Only what cannot be written again poisons the store: series records that the failed device has
+//! already taken back.
 //!
 //! # Threads
 //! `durable` has this one writer (Release); readers load it with Acquire.
@@ -21,14 +27,21 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use crate::chunk::Chunk;
+use crate::frame::{FrameHeader, Stamp};
 use crate::fs::{Disk, DiskFile};
 use crate::header::FILE_HEADER_BYTES;
-use crate::segment::Segment;
+use crate::segment::{Begin, FileKey, Segment};
+use crate::series::SeriesTable;
 use crate::stats::StoreStats;
-use crate::store::Shared;
+use crate::store::{Shared, Stall};
 use crate::sys::RingPart;
-use crate::{Error, Position};
+use crate::{Error, Mark, Position};
+
+/// Between two tries of a device that fails.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// How the committer reaches the disk.
 trait CommitIo {
@@ -58,7 +71,7 @@ impl CommitIo for PortableIo {
 /// The io_uring engine; keeps the descriptor of the file in use.
 #[derive(Debug, Default)]
 struct UringIo {
-    open: Option<(u64, UringFile)>,
+    open: Option<(FileKey, UringFile)>,
 }
 
 struct UringFile(tokio_uring::fs::File);
@@ -75,12 +88,12 @@ fn uring_file(file: &File) -> io::Result<tokio_uring::fs::File> {
 
 impl UringIo {
     fn segment_file(&mut self, segment: &Segment) -> io::Result<&tokio_uring::fs::File> {
-        let id = segment.header.id;
+        let key = segment.key();
         let file = match self.open.take() {
-            Some((open, file)) if open == id => file,
+            Some((open, file)) if open == key => file,
             _ => UringFile(uring_file(segment.file.file())?),
         };
-        Ok(&self.open.insert((id, file)).1.0)
+        Ok(&self.open.insert((key, file)).1.0)
     }
 }
 
@@ -101,16 +114,26 @@ impl CommitIo for UringIo {
 #[derive(Debug)]
 pub struct Committer {
     shared: Arc<Shared>,
-    /// Arena offset up to which series records are synced.
-    series_synced: u64,
+    /// What the last commit could not write.
+    failed: Option<Failed>,
+}
+
+/// What needs a fresh file.
+#[derive(Debug)]
+enum Failed {
+    Segment(u64),
+    Chunk(Arc<Chunk>),
+}
+
+fn gone(id: u64) -> Error {
+    Error::Poisoned(format!("segment {id} is gone while it is written"))
 }
 
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let series_synced = shared.series.written();
         Self {
             shared,
-            series_synced,
+            failed: None,
         }
     }
 
@@ -124,7 +147,9 @@ impl Committer {
     /// # Errors
     /// What the system said to the new thread.
     pub fn spawn_thread(self) -> io::Result<JoinHandle<()>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
         let disk = self.shared.disk.clone();
         thread::Builder::new()
             .name("wal-committer".to_owned())
@@ -140,17 +165,15 @@ impl Committer {
             disk: self.shared.disk.clone(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
             .build()
             .map_err(Error::io("start a runtime for", &self.shared.dir))?;
         let completed = self.shared.tracker.completed();
         if completed > self.shared.durable.load(Ordering::Acquire) {
-            runtime
-                .block_on(self.commit(&mut io, completed))
-                .inspect_err(|e| {
-                    self.shared.poison(e.to_string());
-                })?;
+            runtime.block_on(self.commit_or_stall(&mut io, completed))?;
         }
         self.shared.check_open()?;
+        self.roll_over_if_wanted();
         Ok(self.shared.durable_position())
     }
 
@@ -159,20 +182,138 @@ impl Committer {
             let closing = self.shared.is_closing();
             let completed = self.shared.tracker.completed();
             if completed > self.shared.durable.load(Ordering::Acquire) {
-                if let Err(e) = self.commit(&mut io, completed).await {
-                    tracing::error!(error = %e, "a commit failed: nothing more is acknowledged");
-                    self.shared.poison(e.to_string());
-                    break;
+                let result = self.commit_or_stall(&mut io, completed).await;
+                if let Err(error) = result {
+                    if closing || error.is_poisoned() {
+                        tracing::error!(%error, "what was not acknowledged is not kept");
+                        break;
+                    }
+                    tokio::time::sleep(RETRY).await;
                 }
             } else if closing && completed == self.shared.tracker.head() {
                 break;
             } else {
+                self.roll_over_if_wanted();
                 self.shared.commit_wanted.notified().await;
             }
         }
     }
 
-    /// Makes everything before `completed` durable.
+    /// Makes everything before `completed` durable, in fresh files if need be.
+    ///
+    /// # Errors
+    /// The device takes nothing now: the store is stalled, and the next call tries again.
+    async fn commit_or_stall(
+        &mut self,
+        io: &mut impl CommitIo,
+        completed: u64,
+    ) -> Result<(), Error> {
+        let mut result = self.commit(io, completed).await;
+        if let Err(error) = &result {
+            tracing::error!(%error, "a commit failed: going on in a fresh file");
+            result = match self.replace_failed() {
+                Ok(()) => self.commit(io, completed).await,
+                Err(error) => Err(error),
+            };
+        }
+        match &result {
+            Ok(()) => self.shared.set_stall(Stall::Commit, None),
+            Err(error) if error.is_poisoned() => self.shared.poison(error.to_string()),
+            Err(error) => self
+                .shared
+                .set_stall(Stall::Commit, Some(error.to_string())),
+        }
+        result
+    }
+
+    /// Makes fresh files for what failed.
+    fn replace_failed(&mut self) -> Result<(), Error> {
+        match self.failed.take() {
+            None => Ok(()),
+            Some(Failed::Chunk(chunk)) => {
+                let rescued = self.shared.series.rescue(&chunk);
+                if rescued.is_err() {
+                    self.failed = Some(Failed::Chunk(chunk));
+                }
+                rescued
+            }
+            Some(Failed::Segment(id)) => self.continue_segment(id).inspect_err(|_| {
+                self.failed = Some(Failed::Segment(id));
+            }),
+        }
+    }
+
+    /// Goes on in the next segment although this one has room, if the keeper wants that and nothing
+    /// is under way.
+    fn roll_over_if_wanted(&mut self) {
+        if !self.shared.roll_wanted.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        if let Err(error) = self.roll_over() {
+            tracing::warn!(%error, "cannot roll over early");
+        }
+    }
+
+    /// Nothing can be appended meanwhile: one small write and its sync.
+    fn roll_over(&mut self) -> Result<(), Error> {
+        let Shared {
+            segments,
+            clock,
+            disk,
+            ..
+        } = &*self.shared;
+        let mut reserve = self.shared.reserve.lock();
+        let at = Position::new(reserve.head);
+        let id = segments.id_of(at);
+        let segment = segments.get(id).ok_or_else(|| gone(id))?;
+        let is_idle = self.shared.durable_position() == at && at > segment.first();
+        if !is_idle || reserve.salt_of(id + 1).is_err() {
+            return Ok(());
+        }
+        let stamp = Stamp {
+            durable: at,
+            appended_ms: clock.unix_ms(),
+        };
+        let end = FrameHeader::end(at, segment.header.salt, reserve.records, stamp).encode();
+        if segment.end().bytes_since(at) >= end.len() as u64 {
+            let written = disk
+                .write_all_at(&segment.file, &end, segment.offset_of(at))
+                .and_then(|()| disk.sync(&segment.file));
+            if let Err(source) = written {
+                self.failed = Some(Failed::Segment(id));
+                drop(reserve);
+                self.replace_failed()?;
+                return Err(Error::io("end", segment.file.path())(source));
+            }
+        }
+        let head = segment.end().plus(FILE_HEADER_BYTES as u64).get();
+        self.shared.skip_to(&mut reserve, head);
+        Ok(())
+    }
+
+    /// Lets a segment go on in a fresh file from the durable watermark on.
+    fn continue_segment(&self, id: u64) -> Result<(), Error> {
+        let Shared {
+            segments, clock, ..
+        } = &*self.shared;
+        let failed = segments.get(id).ok_or_else(|| gone(id))?;
+        let position = self.shared.durable_position().max(failed.first());
+        let fresh = segments.prepare(Begin {
+            id,
+            generation: failed.header.generation + 1,
+            salt: failed.header.salt,
+            previous_end: Some(Mark {
+                position,
+                records: 0,
+            }),
+            now_ms: clock.unix_ms(),
+        })?;
+        let (from, to) = (failed.file.path().display(), fresh.file.path().display());
+        tracing::warn!(%from, %to, %position, "the segment goes on in a fresh file");
+        Ok(())
+    }
+
+    /// Makes everything before `completed` durable; on failure what is durable until then is.
     async fn commit(&mut self, io: &mut impl CommitIo, completed: u64) -> Result<(), Error> {
         let start = self.shared.clock.monotonic();
         self.sync_series(io).await?;
@@ -180,26 +321,27 @@ impl Committer {
         let mut from = self.shared.durable.load(Ordering::Acquire);
         while from < completed {
             let id = from / segments.segment_bytes();
-            let segment_end = (id + 1) * segments.segment_bytes();
-            let to = completed.min(segment_end);
-            let first = from.max(id * segments.segment_bytes() + FILE_HEADER_BYTES as u64);
+            let segment = segments.get(id).ok_or_else(|| gone(id))?;
+            let to = completed.min(segment.end().get());
+            let first = from.max(segment.first().get());
             if first < to {
-                let segment = segments.get(id).ok_or_else(|| {
-                    Error::Poisoned(format!("segment {id} is gone while it is written"))
-                })?;
-                self.write_range(io, &segment, first..to).await?;
-                let sync = io.sync(&segment.file).await;
-                sync.map_err(Error::io("sync", segment.file.path()))?;
+                let mut written = self.write_range(io, &segment, first..to).await;
+                if written.is_ok() {
+                    let synced = io.sync(&segment.file).await;
+                    written = synced.map_err(Error::io("sync", segment.file.path()));
+                }
+                if written.is_err() {
+                    self.failed = Some(Failed::Segment(id));
+                }
+                written?;
                 StoreStats::add(&self.shared.stats.written_bytes, to - first);
             }
+            self.shared.advance_durable(to);
             from = to;
         }
-        self.shared
-            .stats
-            .sync_seconds
-            .observe(self.shared.clock.monotonic() - start);
+        let took = self.shared.clock.monotonic() - start;
+        self.shared.stats.sync_seconds.observe(took);
         StoreStats::add(&self.shared.stats.commits, 1);
-        self.shared.advance_durable(completed);
         Ok(())
     }
 
@@ -227,18 +369,16 @@ impl Committer {
         Ok(())
     }
 
+    /// Syncs the chunks that hold records not yet synced.
     async fn sync_series(&mut self, io: &mut impl CommitIo) -> Result<(), Error> {
-        let written = self.shared.series.written();
-        if written > self.series_synced {
-            for chunk in self
-                .shared
-                .series
-                .chunks_between(self.series_synced, written)
-            {
-                let sync = io.sync(&chunk.file).await;
-                sync.map_err(Error::io("sync", chunk.file.path()))?;
+        let series = &self.shared.series;
+        while let Some(unsynced) = series.next_unsynced() {
+            let file = &unsynced.chunk.file;
+            if let Err(source) = io.sync(file).await {
+                self.failed = Some(Failed::Chunk(unsynced.chunk.clone()));
+                return Err(Error::io("sync", file.path())(source));
             }
-            self.series_synced = written;
+            SeriesTable::synced(unsynced);
         }
         Ok(())
     }

@@ -11,9 +11,10 @@ use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
+use crossbeam::epoch::{self, Atomic, Guard, Owned, Shared};
+use memmap2::{Mmap, MmapMut, MmapOptions, UncheckedAdvice};
 
 /// A ring of anonymous memory that writers fill and the committer empties.
 ///
@@ -24,8 +25,15 @@ use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 pub(crate) struct Ring {
     start: NonNull<u8>,
     mask: u64,
-    _memory: MmapMut,
+    /// Bytes from the start on that may have memory behind them.
+    touched: AtomicU64,
+    memory: MmapMut,
 }
+
+/// Of an idle ring so much stays.
+const KEPT_BYTES: u64 = 4 << 20;
+/// So much is given back at a time: that takes a fraction of a millisecond.
+const GIVEN_BACK_BYTES: u64 = 4 << 20;
 
 // SAFETY: all access goes through `write` and `read`, whose ranges never overlap in time; see the
 // type's promise.
@@ -60,8 +68,32 @@ impl Ring {
         Ok(Self {
             start,
             mask: bytes as u64 - 1,
-            _memory: memory,
+            touched: AtomicU64::new(0),
+            memory,
         })
+    }
+
+    /// Gives the memory beyond the first [`KEPT_BYTES`] back to the system, a part at a time, where the
+    /// first `used` bytes were used since it last was. Nothing may be in the ring: the caller holds
+    /// the reservation, and everything appended is durable.
+    pub(crate) fn give_back(&self, used: u64) {
+        let touched = self.touched.fetch_max(used, Ordering::Relaxed).max(used);
+        if touched <= KEPT_BYTES {
+            return;
+        }
+        let from = touched.min(self.bytes()).saturating_sub(GIVEN_BACK_BYTES);
+        let from = from.max(KEPT_BYTES) & !(GIVEN_BACK_BYTES - 1);
+        let index = usize::try_from(from).unwrap_or(usize::MAX);
+        let len = self.ring_len() - index;
+        // SAFETY: nobody reads or writes the range now, and what is read before it is written again
+        // is not part of any frame: it reads as zeros.
+        let given = unsafe {
+            self.memory
+                .unchecked_advise_range(UncheckedAdvice::DontNeed, index, len)
+        };
+        if given.is_ok() {
+            self.touched.store(from, Ordering::Relaxed);
+        }
     }
 
     /// Bytes the ring holds.
@@ -154,12 +186,6 @@ pub(crate) fn map_file(file: &File) -> io::Result<Mmap> {
     unsafe { Mmap::map(file) }
 }
 
-/// Tells the kernel that a map is read from front to back once.
-pub(crate) fn advise_sequential(map: &Mmap) {
-    // Only a hint: without it the tail is slower, never wrong.
-    drop(map.advise(Advice::Sequential));
-}
-
 /// A zeroed array of atomics whose pages take memory only once touched.
 #[derive(Debug)]
 pub(crate) struct LazyArray {
@@ -192,6 +218,52 @@ impl LazyArray {
         // SAFETY: page-aligned, zeroed (a valid AtomicU32), `len` elements long, and only ever
         // accessed through atomics.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+/// A place for a value that readers use while its owner takes it away.
+///
+/// Promise: what [`EpochCell::get`] returned stays valid as long as its guard, because `take` leaves
+/// dropping it to the collector.
+#[derive(Debug)]
+pub(crate) struct EpochCell<T>(Atomic<T>);
+
+impl<T: Send + Sync + 'static> EpochCell<T> {
+    pub(crate) fn empty() -> Self {
+        Self(Atomic::null())
+    }
+
+    /// The value, for as long as the guard is held.
+    #[inline]
+    pub(crate) fn get<'g>(&self, guard: &'g Guard) -> Option<&'g T> {
+        let shared = self.0.load(Ordering::Acquire, guard);
+        // SAFETY: null or put by `put`, and not dropped before all guards of its time are gone.
+        unsafe { shared.as_ref() }
+    }
+
+    /// Puts a value into an empty cell.
+    pub(crate) fn put(&self, value: T) {
+        let guard = epoch::pin();
+        let before = self.0.swap(Owned::new(value), Ordering::AcqRel, &guard);
+        assert!(before.is_null(), "the cell is empty");
+    }
+
+    /// Empties the cell; the value is dropped when no guard of this time is left, on any thread.
+    pub(crate) fn take(&self) {
+        let guard = epoch::pin();
+        let value = self.0.swap(Shared::null(), Ordering::AcqRel, &guard);
+        if !value.is_null() {
+            // SAFETY: it is in no cell any more and this is the only place that destroys it.
+            unsafe { guard.defer_destroy(value) }
+        }
+        guard.flush();
+    }
+}
+
+impl<T> Drop for EpochCell<T> {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has the cell; what it holds is in no other.
+        drop(unsafe { std::mem::take(&mut self.0).try_into_owned() });
     }
 }
 

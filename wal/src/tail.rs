@@ -10,28 +10,27 @@
 //! be of the last group an interrupted run wrote and nothing proves that it was acknowledged, it is
 //! torn: kept aside and logged, but no loss. What lies
 //! between the end of an interrupted run and the next segment was never acknowledged and is skipped
-//! in silence. A segment that is gone (removed by hand) is a loss.
+//! in silence. A segment that is gone (removed by hand) is a loss. How many records were lost is the
+//! difference between the counts of the frames around them.
+//!
+//! A page the device refuses to read is an error [`READ_TRIES`] times, then a loss.
 //!
 //! # Threads
-//! Owned by one task. Reads through a map: a bad sector is a signal, not an error.
+//! Owned by one task.
 
-use std::fs;
 use std::sync::Arc;
 
-use memmap2::Mmap;
-
-use crate::frame::{
-    FRAME_HEADER_BYTES, FrameHeader, FrameKind, RawRecords, decode_samples, is_proved_durable,
-    next_frame,
-};
+use crate::endpoint::EndpointState;
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, RawRecords, decode_samples};
 use crate::header::FILE_HEADER_BYTES;
 use crate::ledger::{ALL_ENDPOINTS, Loss};
-use crate::segment::Segment;
+use crate::reader::{FrameReader, Look};
 use crate::store::Shared;
-use crate::{Error, Position, Sample, sys};
+use crate::tally::Tally;
+use crate::{DropReason, Error, Mark, Position, Sample, quarantine};
 
-/// Skipped, but no loss: nobody can have been told that it is safe.
-const TORN: &str = "torn";
+/// So often a page the device refuses is asked for before it counts as lost.
+const READ_TRIES: u32 = 3;
 
 /// A frame read back from the log.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +50,15 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub const fn end(&self) -> Position {
         self.header.position.plus(self.header.frame_bytes())
+    }
+
+    /// Its end, with the records of the log before that.
+    #[must_use]
+    pub const fn end_mark(&self) -> Mark {
+        Mark {
+            position: self.end(),
+            records: self.header.records_after(),
+        }
     }
 
     /// When it was appended, in milliseconds since the Unix epoch.
@@ -91,49 +99,76 @@ impl<'a> Frame<'a> {
 #[derive(Debug)]
 pub struct Tail {
     shared: Arc<Shared>,
-    endpoint: String,
-    position: Position,
+    endpoint: Arc<EndpointState>,
+    /// Behind the last frame read, and the records before that.
+    mark: Mark,
     open: Option<Open>,
+    /// Why records may be missing before the next frame; none if nothing was skipped.
+    skipped: Option<DropReason>,
+    /// When the last frame was appended.
+    appended_ms: i64,
+    /// Records found missing and not yet taken by [`Tail::take_lost`].
+    lost: Tally,
+    /// How often the unreadable page here was asked for.
+    tries: u32,
 }
 
-/// The segment being read.
+/// The segment file being read.
 #[derive(Debug)]
 struct Open {
-    segment: Arc<Segment>,
-    map: Mmap,
-    /// Where reading stops for good, if the log went on in a later segment before this one's end.
+    reader: FrameReader,
+    /// Where reading stops for good, if the log goes on in a later file before this one's end.
     sealed_at: Option<Position>,
+    /// Whether an interrupted run ended here: what it wrote last may never have been acknowledged.
+    interrupted: bool,
 }
 
-/// What stands at a position.
-enum Found {
+/// What to do at a position.
+enum Step {
     Frame(FrameHeader),
-    /// Go on there: the segment ends or the rest of it was never acknowledged.
+    /// Go on there: the file ends or the rest of it was never acknowledged.
     Skip(Position),
     /// Nothing readable until there.
-    Broken(Position, &'static str),
+    Broken(Position, DropReason),
 }
 
 impl Tail {
-    pub(crate) const fn new(shared: Arc<Shared>, endpoint: String, position: Position) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, endpoint: Arc<EndpointState>) -> Self {
+        let mark = endpoint.progress().mark();
         Self {
             shared,
             endpoint,
-            position,
+            mark,
             open: None,
+            skipped: None,
+            appended_ms: 0,
+            lost: Tally::default(),
+            tries: 0,
         }
     }
 
     /// Behind the last frame read.
     #[must_use]
     pub const fn position(&self) -> Position {
-        self.position
+        self.mark.position
+    }
+
+    /// Behind the last frame read, with the records before that: what to acknowledge.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// Records that lie before [`Self::mark`] and were in no frame since the last call: lost, by
+    /// reason.
+    pub fn take_lost(&mut self) -> Tally {
+        std::mem::take(&mut self.lost)
     }
 
     /// The next frame, or none if everything durable was read.
     ///
     /// # Errors
-    /// What the system said to mapping a segment. The position is unchanged then.
+    /// What the system said to reading. The position is unchanged then.
     #[expect(
         clippy::should_implement_trait,
         reason = "the frame borrows from the tail"
@@ -141,149 +176,240 @@ impl Tail {
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
         let durable = self.shared.durable_position();
         loop {
-            if self.position >= durable || !self.open_segment(durable)? {
+            self.skip_given_up();
+            if self.mark.position >= durable || !self.open_file(durable)? {
+                self.settle();
                 return Ok(None);
             }
-            match self.look(durable) {
-                Found::Frame(header) => {
-                    let at = self.shared.segments.offset_of(self.position);
-                    self.position = self.position.plus(header.frame_bytes());
-                    let map = self.open.as_ref().map_or(&[] as &[u8], |open| &open.map);
-                    let body = at + FRAME_HEADER_BYTES;
-                    let body = &map[body..body + header.body_bytes as usize];
-                    return Ok(Some(Frame { header, body }));
-                }
-                Found::Skip(to) => self.position = to,
-                Found::Broken(to, reason) => {
-                    self.lose(to, reason);
-                    self.position = to;
+            match self.look(durable)? {
+                Step::Frame(header) => return self.take(header).map(Some),
+                Step::Skip(to) => self.go_on(to),
+                Step::Broken(to, reason) => {
+                    self.set_aside(to, reason);
+                    self.skipped = Some(reason);
+                    self.go_on(to);
                 }
             }
         }
     }
 
-    /// Maps the segment of the position; false if there is nothing to read at all.
-    fn open_segment(&mut self, durable: Position) -> Result<bool, Error> {
-        let segments = &self.shared.segments;
-        let id = segments.id_of(self.position);
-        self.position = self
-            .position
-            .max(segments.start_of(id).plus(FILE_HEADER_BYTES as u64));
-        if self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.segment.header.id == id)
+    fn go_on(&mut self, to: Position) {
+        if let Some(open) = &self.open
+            && (to >= open.reader.segment.end() || open.sealed_at.is_some_and(|end| to >= end))
         {
+            self.open = None;
+        }
+        self.mark.position = to;
+        self.tries = 0;
+    }
+
+    /// Steps over a frame that checks.
+    fn take(&mut self, header: FrameHeader) -> Result<Frame<'_>, Error> {
+        self.count_missing(header.records_before, header.appended_ms);
+        self.appended_ms = header.appended_ms;
+        let position = self.mark.position;
+        self.mark = Mark {
+            position: position.plus(header.frame_bytes()),
+            records: header.records_after(),
+        };
+        self.tries = 0;
+        let open = self.open.as_mut().ok_or(Error::Closed)?;
+        let limit = open.reader.segment.end();
+        match open.reader.look(position, limit)? {
+            Look::Frame(header, body) => Ok(Frame { header, body }),
+            // It checked a moment ago and nobody writes there.
+            Look::BrokenBody(_) | Look::Broken => Err(Error::Malformed {
+                at: 0,
+                what: "the same bytes twice",
+            }),
+        }
+    }
+
+    /// Takes what lies between the records read and `records` as lost.
+    fn count_missing(&mut self, records: u64, appended_ms: i64) {
+        let missing = records.saturating_sub(self.mark.records);
+        if missing > 0 {
+            let reason = self.skipped.unwrap_or(DropReason::MissingSegment);
+            self.lost.drop(reason, missing);
+            tracing::error!(
+                endpoint = self.endpoint.name,
+                reason = reason.as_str(),
+                records = missing,
+                from_ms = self.appended_ms,
+                to_ms = appended_ms,
+                "records are lost"
+            );
+            self.mark.records = records;
+        }
+        self.skipped = None;
+    }
+
+    /// At the end of everything durable: what was skipped last is counted although no frame follows.
+    fn settle(&mut self) {
+        if self.skipped.is_some()
+            && let Some(records) = self.shared.records_before(self.mark.position)
+        {
+            self.count_missing(records, self.shared.clock.unix_ms());
+        }
+    }
+
+    /// Leaves behind what the keeper has given up for this endpoint.
+    fn skip_given_up(&mut self) {
+        if let Some(give_up) = self.endpoint.given_up_beyond(self.mark.position) {
+            self.skipped = Some(give_up.reason);
+            self.open = None;
+            self.mark.position = give_up.before;
+        }
+    }
+
+    /// Opens the file of the position; false if there is nothing to read at all.
+    fn open_file(&mut self, durable: Position) -> Result<bool, Error> {
+        if self.open.is_some() {
             return Ok(true);
         }
-        self.open = None;
-        let Some(segment) = segments.first_from(id) else {
+        let segments = &self.shared.segments;
+        let id = segments.id_of(self.mark.position);
+        let first = segments.start_of(id).plus(FILE_HEADER_BYTES as u64);
+        self.mark.position = self.mark.position.max(first);
+        let Some(segment) = segments.holding(self.mark.position) else {
             return Ok(false);
         };
-        let start = segments
-            .start_of(segment.header.id)
-            .plus(FILE_HEADER_BYTES as u64);
-        if segment.header.id > id && segment.previous_end().is_none_or(|end| end > self.position) {
-            self.lose(start, "missing_segment");
+        let start = segment.first();
+        if start > self.mark.position {
+            let position = self.mark.position;
+            if segment.previous_end().is_none_or(|end| end > position) {
+                self.lose_segments(start);
+                self.skipped = Some(DropReason::MissingSegment);
+            }
+            self.mark.position = start;
         }
-        self.position = self.position.max(start);
-        if self.position > durable {
-            self.position = durable;
+        if self.mark.position > durable {
+            self.mark.position = durable;
             return Ok(false);
         }
-        let path = segment.file.path();
-        let map = sys::map_file(segment.file.file()).map_err(Error::io("map", path))?;
-        sys::advise_sequential(&map);
-        let next = segments.first_from(segment.header.id + 1);
-        let sealed_at = next.and_then(|next| next.previous_end()).or_else(|| {
+        let next = segments.after(segment.key());
+        let ended = next.as_ref().and_then(|next| next.previous_end());
+        let sealed_at = ended.or_else(|| {
             // The disk may have been too full to begin a segment since the last recovery.
             self.shared
                 .recovered_end
                 .filter(|end| segments.holds(segment.header.id, *end))
         });
+        let goes_on = next.is_some_and(|next| next.header.id == segment.header.id);
         self.open = Some(Open {
-            segment,
-            map,
+            reader: FrameReader::new(self.shared.disk.clone(), segment),
             sealed_at,
+            interrupted: sealed_at.is_some() && !goes_on,
         });
-        Ok(self.position < durable)
+        Ok(self.mark.position < durable)
     }
 
-    fn look(&self, durable: Position) -> Found {
-        let Some(open) = &self.open else {
-            return Found::Skip(self.position);
+    fn look(&mut self, durable: Position) -> Result<Step, Error> {
+        let position = self.mark.position;
+        let Some(open) = &mut self.open else {
+            return Ok(Step::Skip(position));
         };
-        let segments = &self.shared.segments;
-        let id = open.segment.header.id;
-        let next = segments.start_of(id + 1);
-        if open.sealed_at.is_some_and(|end| self.position >= end) {
-            return Found::Skip(next);
+        let end = open.reader.segment.end();
+        if let Some(sealed) = open.sealed_at.filter(|sealed| position >= *sealed) {
+            // In the next file of this segment, or behind the unused rest of it.
+            let goes_on = !open.interrupted;
+            return Ok(Step::Skip(if goes_on { sealed } else { end }));
         }
-        let at = segments.offset_of(self.position);
-        if at + FRAME_HEADER_BYTES > open.map.len() {
-            return Found::Skip(next);
+        let limit = open.sealed_at.unwrap_or(end).min(durable);
+        if end.bytes_since(position) < FRAME_HEADER_BYTES as u64 {
+            return Ok(Step::Skip(end));
         }
-        let salt = open.segment.header.salt;
-        match FrameHeader::decode(&open.map[at..], self.position, salt) {
-            Some(header) if header.kind == FrameKind::End => Found::Skip(next),
-            Some(header) if header.body_if_whole(&open.map[at..]).is_some() => Found::Frame(header),
-            // Where the header checks, its length does: only the body is broken.
-            Some(header) => {
-                let to = self.position.plus(header.frame_bytes()).min(next);
-                Found::Broken(to, self.why_broken(open, at))
+        let (broken_to, next) = match open.reader.look(position, limit)? {
+            Look::Frame(header, _) if header.kind == FrameKind::End => return Ok(Step::Skip(end)),
+            Look::Frame(header, _) => return Ok(Step::Frame(header)),
+            Look::BrokenBody(header) => (position.plus(header.frame_bytes()).min(limit), None),
+            Look::Broken => {
+                let next = open.reader.next_header(position, limit)?;
+                (next.map_or(limit, |next| next.position), next)
             }
-            None => {
-                let end = open.sealed_at.unwrap_or(next).min(durable);
-                let limit = segments.offset_of(end.min(Position::new(next.get() - 1))) + 1;
-                let found = next_frame(&open.map[..limit.min(open.map.len())], at, |at| {
-                    (segments.start_of(id).plus(at as u64), salt)
-                });
-                let to = found.map_or(end, |at| segments.start_of(id).plus(at as u64));
-                Found::Broken(to, self.why_broken(open, at))
-            }
+        };
+        let unreadable = open.reader.is_unreadable(position, broken_to);
+        if unreadable && self.tries < READ_TRIES {
+            self.tries += 1;
+            open.reader.forget();
+            return Err(Error::io("read", open.reader.segment.file.path())(
+                std::io::Error::other("the device cannot read part of it"),
+            ));
         }
-    }
-
-    /// A frame that does not check was lost, unless it may be of the last group that an interrupted
-    /// run wrote: then only a frame behind it that knew it to be durable proves that.
-    fn why_broken(&self, open: &Open, at: usize) -> &'static str {
-        let id = open.segment.header.id;
-        let start = self.shared.segments.start_of(id);
-        let place = |at: usize| (start.plus(at as u64), open.segment.header.salt);
-        if open.sealed_at.is_none() || is_proved_durable(&open.map, at, self.position, place) {
-            "corrupt_frame"
+        let reason = if unreadable {
+            DropReason::Unreadable
+        } else if open.interrupted && !open.is_proved_durable(position, limit, next)? {
+            DropReason::Torn
         } else {
-            TORN
+            DropReason::CorruptFrame
+        };
+        Ok(Step::Broken(broken_to, reason))
+    }
+
+    /// Whole segments are gone.
+    fn lose_segments(&self, to: Position) {
+        let loss = self.loss(to, DropReason::MissingSegment);
+        self.shared.ledger.record(&self.shared.disk, &loss);
+    }
+
+    fn loss(&self, to: Position, reason: DropReason) -> Loss {
+        Loss {
+            time_ms: self.shared.clock.unix_ms(),
+            endpoint: ALL_ENDPOINTS.to_owned(),
+            reason,
+            from: self.mark.position,
+            to,
+            records: 0,
+            appended_ms: (self.appended_ms, 0),
         }
     }
 
-    /// Sets `[position, to)` aside.
-    fn lose(&self, to: Position, reason: &'static str) {
-        let (from, endpoint) = (self.position, &self.endpoint);
-        if reason == TORN {
+    /// Keeps the bytes of `[position, to)` for people to look at, and puts them in the ledger.
+    fn set_aside(&mut self, to: Position, reason: DropReason) {
+        let from = self.mark.position;
+        if reason == DropReason::Torn {
+            let endpoint = &self.endpoint.name;
             tracing::warn!(endpoint, %from, %to, "torn by the end of the last run: skipped");
         } else {
-            let loss = Loss {
-                time_ms: self.shared.clock.unix_ms(),
-                endpoint: ALL_ENDPOINTS.to_owned(),
-                reason,
-                from,
-                to,
-            };
-            if !self.shared.ledger.record(&loss) {
+            let loss = self.loss(to, reason);
+            if !self.shared.ledger.record(&self.shared.disk, &loss) {
                 return;
             }
         }
-        let Some(open) = &self.open else { return };
-        let from = self.shared.segments.offset_of(self.position);
-        let bytes = usize::try_from(to.bytes_since(self.position)).unwrap_or(usize::MAX);
-        let end = from.saturating_add(bytes).min(open.map.len());
-        let path = self
-            .shared
-            .quarantine
-            .join(format!("{}-{to}", self.position));
-        if let Err(e) = fs::write(&path, &open.map[from..end]) {
-            tracing::error!(endpoint, path = %path.display(), error = %e, "cannot quarantine");
+        let Some(open) = &mut self.open else { return };
+        let Shared {
+            disk, quarantine, ..
+        } = &*self.shared;
+        let kept = open
+            .reader
+            .range(from, to)
+            .and_then(|bytes| quarantine::keep(disk, quarantine, &format!("{from}-{to}"), bytes));
+        if let Err(error) = kept {
+            tracing::error!(%error, "cannot quarantine");
         }
+    }
+}
+
+impl Open {
+    /// Whether a frame behind `position`, from `next` on, was appended when `position` was known to
+    /// be durable. Without such a frame, what is broken may be of the last group that an interrupted
+    /// run wrote, and never have been acknowledged.
+    fn is_proved_durable(
+        &mut self,
+        position: Position,
+        limit: Position,
+        next: Option<FrameHeader>,
+    ) -> Result<bool, Error> {
+        let mut next = match next {
+            Some(next) => Some(next),
+            None => self.reader.next_header(position, limit)?,
+        };
+        while let Some(header) = next {
+            if header.durable > position {
+                return Ok(true);
+            }
+            next = self.reader.next_header(header.position, limit)?;
+        }
+        Ok(false)
     }
 }

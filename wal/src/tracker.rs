@@ -51,6 +51,12 @@ impl Tracker {
         self.slots[slot].store(IDLE, Ordering::Release);
     }
 
+    /// The next range starts at `head`, as if what lies before had been copied. Call under the
+    /// reservation mutex while no range is handed out.
+    pub(crate) fn skip_to(&self, head: u64) {
+        self.head.store(head, Ordering::Release);
+    }
+
     /// Where the next range starts: everything before it is handed out.
     pub(crate) fn head(&self) -> u64 {
         self.head.load(Ordering::Acquire)

@@ -21,14 +21,14 @@ use parking_lot::Mutex;
 
 use crate::error::FullReason;
 use crate::frame::{
-    FRAME_HEADER_BYTES, FrameHeader, FrameKind, body_bytes_max, encode_body, frame_bytes,
+    FRAME_HEADER_BYTES, FrameHeader, FrameKind, Stamp, body_bytes_max, encode_body, frame_bytes,
 };
 use crate::header::FILE_HEADER_BYTES;
 use crate::recover::Recovered;
 use crate::stats::StoreStats;
 use crate::store::Shared;
 use crate::sys::RingRange;
-use crate::{Error, Position, RawRecord, Sample};
+use crate::{Error, Mark, Position, RawRecord, Sample};
 
 /// A segment that may be written to.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,9 @@ pub(crate) struct Reserve {
     /// The id of the segment to prepare next.
     pub(crate) next_id: u64,
     /// Where the log before the first segment of this run ends; taken by that segment's header.
-    pub(crate) previous_end: Option<Position>,
+    pub(crate) previous_end: Option<Mark>,
+    /// Records handed out so far, since the birth of the store.
+    pub(crate) records: u64,
 }
 
 /// The reservation of all writers.
@@ -68,6 +70,7 @@ struct Place {
     position: u64,
     bytes: u64,
     salt: u64,
+    records_before: u64,
     part: Option<usize>,
 }
 
@@ -181,31 +184,43 @@ impl Writer {
         let mut reserve = self.shared.reserve.lock();
         let start = reserve.head;
         let mut head = start;
+        let mut records = reserve.records;
         for (at, part) in self.parts.iter().enumerate() {
             let bytes = frame_bytes(part.body_bytes);
-            if head % segment_bytes + bytes > segment_bytes {
-                let bytes = segment_bytes - head % segment_bytes;
-                let salt = reserve.salt_of(head / segment_bytes)?;
+            let left = segment_bytes - head % segment_bytes;
+            let gap = (bytes > left).then_some((None, left));
+            for (part, bytes) in gap.into_iter().chain([(Some(at), bytes)]) {
+                if head.is_multiple_of(segment_bytes) {
+                    head += FILE_HEADER_BYTES as u64;
+                }
                 self.places.push(Place {
                     position: head,
                     bytes,
-                    salt,
-                    part: None,
+                    salt: reserve.salt_of(head / segment_bytes)?,
+                    records_before: records,
+                    part,
                 });
                 head += bytes;
             }
-            if head.is_multiple_of(segment_bytes) {
-                head += FILE_HEADER_BYTES as u64;
-            }
-            let salt = reserve.salt_of(head / segment_bytes)?;
-            self.places.push(Place {
-                position: head,
-                bytes,
-                salt,
-                part: Some(at),
-            });
-            head += bytes;
+            records += u64::from(part.samples) + u64::from(part.raw);
         }
+        self.check_room(start, head)?;
+        if self.shared.durable.load(Ordering::Acquire) == start {
+            self.shared.ring_start.store(start, Ordering::Release);
+        }
+        self.shared.tracker.begin(self.slot, start, head);
+        reserve.head = head;
+        reserve.records = records;
+        self.shared.records.store(records, Ordering::Release);
+        reserve.forget_before(head / segment_bytes);
+        if start / segment_bytes != head / segment_bytes {
+            self.shared.series.set_segment(head / segment_bytes);
+        }
+        Ok((head, start / segment_bytes != head / segment_bytes))
+    }
+
+    /// Whether the ring can take `[start, head)`.
+    fn check_room(&self, start: u64, head: u64) -> Result<(), Error> {
         let ring_bytes = self.shared.ring.bytes();
         if head - start > ring_bytes {
             return Err(Error::TooLarge {
@@ -213,38 +228,29 @@ impl Writer {
                 limit: ring_bytes,
             });
         }
-        if head - self.shared.durable.load(Ordering::Acquire) > ring_bytes {
+        let ring_start = self.shared.ring_start.load(Ordering::Acquire);
+        let durable = self.shared.durable.load(Ordering::Acquire);
+        if head - durable.max(ring_start) > ring_bytes {
             return Err(Error::Full {
                 reason: FullReason::Ring,
             });
         }
-        if self.shared.durable.load(Ordering::Acquire) == start {
-            self.shared.ring_start.store(start, Ordering::Release);
-        }
-        self.shared.tracker.begin(self.slot, start, head);
-        reserve.head = head;
-        let left = start / segment_bytes != head / segment_bytes;
-        while reserve
-            .prepared
-            .front()
-            .is_some_and(|p| p.id < head / segment_bytes)
-            && reserve.prepared.len() > 1
-        {
-            reserve.prepared.pop_front();
-        }
-        Ok((head, left))
+        Ok(())
     }
 
     /// Copies every part to its place.
     fn copy(&self, now_ms: i64) {
-        let durable = self.shared.durable_position();
+        let stamp = Stamp {
+            durable: self.shared.durable_position(),
+            appended_ms: now_ms,
+        };
         // Stays while this range is not durable.
         let ring_start = self.shared.ring_start.load(Ordering::Acquire);
         for place in &self.places {
             let position = Position::new(place.position);
             let range = RingRange::claim(place.position - ring_start, place.bytes);
             let Some(part) = place.part.map(|at| &self.parts[at]) else {
-                self.fill_gap(place, &range, durable, now_ms);
+                self.fill_gap(place, &range, stamp);
                 continue;
             };
             let header = FrameHeader {
@@ -255,8 +261,9 @@ impl Writer {
                 body_crc: part.crc,
                 position,
                 salt: place.salt,
-                durable,
-                appended_ms: now_ms,
+                records_before: place.records_before,
+                durable: stamp.durable,
+                appended_ms: stamp.appended_ms,
             };
             let body = &self.body[part.body_start..part.body_start + part.body_bytes];
             let ring = &self.shared.ring;
@@ -268,12 +275,12 @@ impl Writer {
         }
     }
 
-    fn fill_gap(&self, place: &Place, range: &RingRange, durable: Position, now_ms: i64) {
+    fn fill_gap(&self, place: &Place, range: &RingRange, stamp: Stamp) {
         const ZEROS: [u8; 4096] = [0; 4096];
         let mut at = 0;
         if place.bytes >= FRAME_HEADER_BYTES as u64 {
             let position = Position::new(place.position);
-            let end = FrameHeader::end(position, place.salt, durable, now_ms);
+            let end = FrameHeader::end(position, place.salt, place.records_before, stamp);
             self.shared.ring.write(range, 0, &end.encode());
             at = FRAME_HEADER_BYTES as u64;
         }
@@ -292,16 +299,25 @@ impl Reserve {
         let Recovered {
             next_id,
             previous_end,
+            records,
         } = recovered;
         Self {
             head: head.get(),
             prepared: VecDeque::new(),
             next_id,
-            previous_end,
+            previous_end: previous_end.map(|position| Mark { position, records }),
+            records,
         }
     }
 
-    fn salt_of(&self, id: u64) -> Result<u64, Error> {
+    /// Forgets the prepared segments before `id`, but not the last one.
+    pub(crate) fn forget_before(&mut self, id: u64) {
+        while self.prepared.len() > 1 && self.prepared.front().is_some_and(|p| p.id < id) {
+            self.prepared.pop_front();
+        }
+    }
+
+    pub(crate) fn salt_of(&self, id: u64) -> Result<u64, Error> {
         let prepared = self.prepared.iter().find(|prepared| prepared.id == id);
         prepared.map(|prepared| prepared.salt).ok_or(Error::Full {
             reason: FullReason::Segments,

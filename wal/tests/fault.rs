@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{HastyDisk, Named, define, named, open, options, read_all, scratch};
+use common::{HastyDisk, Named, ack_all, define, named, open, options, read_all, scratch};
 use wal::fs::{Disk, DiskFile};
 use wal::{Error, Sample, Store};
 
@@ -45,13 +45,16 @@ impl Disk for FaultyDisk {
         self.pass()?;
         HastyDisk.open(path)
     }
-    fn write_all_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn read_at(&self, file: &DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        HastyDisk.read_at(file, buffer, offset)
+    }
+    fn write_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
         // Half of it arrives.
         if let Err(e) = self.pass() {
             HastyDisk.write_all_at(file, &bytes[..bytes.len() / 2], offset)?;
             return Err(e);
         }
-        HastyDisk.write_all_at(file, bytes, offset)
+        HastyDisk.write_at(file, bytes, offset)
     }
     fn sync(&self, file: &DiskFile) -> io::Result<()> {
         self.pass()?;
@@ -128,7 +131,7 @@ fn run(dir: &Path, fails: std::ops::Range<u64>, kind: io::ErrorKind) -> Result<O
         }
         if round == DELIVERED {
             read_all(&store, &mut tail);
-            endpoint.ack(tail.position());
+            ack_all(&endpoint, &mut tail);
             outcome.delivered = outcome.acked.len();
         }
         store.keep();
@@ -240,8 +243,11 @@ impl Disk for ShyDisk {
     fn open(&self, path: &Path) -> io::Result<DiskFile> {
         HastyDisk.open(path)
     }
-    fn write_all_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-        HastyDisk.write_all_at(file, bytes, offset)
+    fn read_at(&self, file: &DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        HastyDisk.read_at(file, buffer, offset)
+    }
+    fn write_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        HastyDisk.write_at(file, bytes, offset)
     }
     fn sync(&self, file: &DiskFile) -> io::Result<()> {
         HastyDisk.sync(file)

@@ -56,7 +56,11 @@ fn the_document_describes_what_is_written() {
     };
     store.writer().unwrap().append(&[sample], &[]).unwrap();
     let durable = store.committer().unwrap().commit_now().unwrap();
-    endpoint.ack(durable);
+    let mark = wal::Mark {
+        position: durable,
+        records: 1,
+    };
+    endpoint.ack(mark, wal::Tally::of_delivered(1));
     store.close();
 
     let segment = std::fs::read(dir.path().join("segments/00000000.seg")).unwrap();
@@ -72,6 +76,8 @@ fn the_document_describes_what_is_written() {
     assert_eq!(frame.number("raw_count"), 0);
     assert_eq!(frame.number("position"), 4096);
     assert_eq!(frame.number("salt"), salt);
+    assert_eq!(frame.number("records_before"), 0);
+    assert_eq!(frame.number("unsynced_bytes"), 0);
     assert_eq!(frame.number("crc32"), frame.crc_of(0, 60));
     let body = 64 + usize::try_from(frame.number("body_bytes")).unwrap();
     assert_eq!(frame.number("body_crc32"), frame.crc_of(64, body));
@@ -110,7 +116,9 @@ fn the_document_describes_what_is_written() {
     assert_eq!(&file[..8], b"PNSTKPOS");
     assert_eq!(slot.number("sequence"), 2);
     assert_eq!(slot.number("acked"), durable.get());
-    assert_eq!(slot.number("crc32"), slot.crc_of(0, 32));
+    assert_eq!(slot.number("records_before"), 0);
+    assert_eq!(slot.number("delivered"), 1);
+    assert_eq!(slot.number("crc32"), slot.crc_of(0, 176));
 }
 
 fn check_file_header(file: &[u8], magic: &[u8], bytes: u64) -> u64 {
@@ -123,7 +131,9 @@ fn check_file_header(file: &[u8], magic: &[u8], bytes: u64) -> u64 {
     assert_eq!(header.number("id"), 0);
     assert_eq!(header.number("file_bytes"), bytes);
     assert_eq!(header.number("previous_end"), 0);
-    assert_eq!(header.number("crc32"), header.crc_of(0, 60));
-    assert_eq!(file[..64], file[2048..2112], "the second copy");
+    assert_eq!(header.number("generation"), 0);
+    assert_eq!(header.number("records_before"), 0);
+    assert_eq!(header.number("crc32"), header.crc_of(0, 76));
+    assert_eq!(file[..80], file[2048..2128], "the second copy");
     header.number("salt")
 }

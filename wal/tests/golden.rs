@@ -9,7 +9,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::{define, labels, open, scratch};
+use common::{ack_all, define, labels, open, scratch};
 use wal::{RawRecord, RecordKind, Sample, SeriesRef, Store};
 
 fn golden(version: &str) -> PathBuf {
@@ -76,11 +76,11 @@ fn write(dir: &Path) {
         for _ in 0..ACKED * usize::from(run == 0) {
             tail.next().unwrap().unwrap();
         }
-        endpoint.ack(tail.position());
+        ack_all(&endpoint, &mut tail);
         drop(committer);
         store.close();
     }
-    let loss = "1700000000000\t*\tcorrupt_frame\t10\t106";
+    let loss = "1700000000000\t*\tcorrupt_frame\t10\t106\t7\t1\t2";
     let line = format!("{loss}\t{:08x}\n", crc32fast::hash(loss.as_bytes()));
     std::fs::write(dir.join("losses"), line).unwrap();
     std::fs::remove_file(dir.join("LOCK")).unwrap();
@@ -114,7 +114,7 @@ fn reads_format_v1() {
     let refs: Vec<SeriesRef> = (1..=60).map(SeriesRef::new).collect();
     for (n, series) in refs.iter().enumerate() {
         assert_eq!(
-            store.series().labels(*series),
+            store.series().guard().labels(*series),
             labels(u32::try_from(n).unwrap())
         );
     }

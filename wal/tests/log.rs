@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{HastyDisk, Named, define, named, open, options, read_all, scratch};
+use common::{HastyDisk, Named, ack_all, define, named, open, options, read_all, scratch};
 use proptest::prelude::*;
 use wal::{
     Error, IoEngine, Position, RawRecord, RecordKind, Sample, SeriesRef, Store, StoreOptions,
@@ -77,7 +77,7 @@ fn the_tail_reads_across_segments_and_a_restart_resumes_at_the_acked_frame() {
         count += 1;
         tail.next().unwrap().unwrap();
     }
-    endpoint.ack(tail.position());
+    ack_all(&endpoint, &mut tail);
     store.close();
     drop((tail, endpoint, store));
     let store = open(dir.path());
@@ -105,12 +105,12 @@ fn acked_segments_are_removed_and_an_endpoint_behind_keeps_its_own() {
     let before = segment_files(dir.path()).len();
     let mut tail = fast.tail();
     assert!(read_all(&store, &mut tail) == all);
-    fast.ack(tail.position());
+    ack_all(&fast, &mut tail);
     store.keep();
     assert_eq!(segment_files(dir.path()).len(), before);
     let mut tail = slow.tail();
     read_all(&store, &mut tail);
-    slow.ack(tail.position());
+    ack_all(&slow, &mut tail);
     store.keep();
     // The one in use and those prepared ahead.
     assert!(segment_files(dir.path()).len() <= 3);
@@ -289,7 +289,7 @@ fn the_quota_refuses_and_taking_goes_on_once_there_is_room() {
     assert!(store.disk_bytes().0 <= 512 << 10);
     let mut tail = endpoint.tail();
     assert_eq!(read_all(&store, &mut tail).len(), taken);
-    endpoint.ack(tail.position());
+    ack_all(&endpoint, &mut tail);
     store.keep();
     writer.append(&batch, &[]).unwrap();
     committer.commit_now().unwrap();
@@ -424,7 +424,7 @@ async fn follow_while_writing(store: &Store) -> usize {
             );
             count += 1;
         }
-        endpoint.ack(tail.position());
+        ack_all(&endpoint, &mut tail);
     }
     for writer in writers {
         let last = writer.join().unwrap();
@@ -453,7 +453,7 @@ fn nothing_is_removed_before_every_endpoint_was_named() {
     let all = fill(&store, 0..100);
     let mut tail = fast.tail();
     read_all(&store, &mut tail);
-    fast.ack(tail.position());
+    ack_all(&fast, &mut tail);
     store.close();
     drop((fast, _slow, tail, store));
     let store = Store::open(dir.path(), options(Arc::new(HastyDisk))).unwrap();
@@ -565,7 +565,7 @@ proptest! {
                     read = durable.len();
                 }
                 Step::Ack => {
-                    endpoint.ack(tail.position());
+                    ack_all(&endpoint, &mut tail);
                     acked = read;
                 }
                 Step::Reopen => {

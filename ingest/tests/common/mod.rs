@@ -246,7 +246,7 @@ pub(crate) fn stored(store: &Store) -> Vec<(Vec<u8>, i64, f64)> {
         samples.clear();
         frame.samples(&mut samples).unwrap();
         for sample in &samples {
-            let labels = store.series().labels(sample.series).to_vec();
+            let labels = store.series().guard().labels(sample.series).to_vec();
             all.push((
                 labels,
                 sample.timestamp_ms,

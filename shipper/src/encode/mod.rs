@@ -4,7 +4,9 @@ mod remote_write_v1;
 
 pub use remote_write_v1::RemoteWriteV1;
 
-use crate::stats::{Counts, DropReason};
+use wal::DropReason;
+
+use crate::stats::Counts;
 
 /// A request body, and what became of the records of its batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,18 +15,17 @@ pub struct Encoded<'a> {
     pub body: &'a [u8],
     /// Records in the body.
     pub sent: Counts,
-    /// Records left out because their series is unknown.
-    pub unknown_series: Counts,
-    /// Records left out because the protocol has no form for them.
-    pub unsupported: Counts,
+    /// Records left out.
+    pub left_out: &'a [LeftOut],
 }
 
-impl Encoded<'_> {
-    /// The records left out, by reason.
-    pub(crate) fn dropped(&self) -> [(DropReason, Counts); 2] {
-        [
-            (DropReason::UnknownSeries, self.unknown_series),
-            (DropReason::CustomBuckets, self.unsupported),
-        ]
-    }
+/// Records of one run of a batch that were left out of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeftOut {
+    /// The number of the run.
+    pub run: usize,
+    /// Why.
+    pub reason: DropReason,
+    /// How many, by kind.
+    pub counts: Counts,
 }

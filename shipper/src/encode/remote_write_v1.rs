@@ -13,9 +13,9 @@
 //! - Records of a series without (readable) labels are left out and counted, and so are histograms
 //!   with custom buckets, which this protocol must not carry.
 
-use wal::{RecordKind, Sample, SeriesRef};
+use wal::{DropReason, RecordKind, Sample, SeriesRef};
 
-use super::Encoded;
+use super::{Encoded, LeftOut};
 use crate::batch::{Batch, OwnedRecord};
 use crate::labels::ExternalLabels;
 use crate::stats::Counts;
@@ -37,6 +37,7 @@ pub struct RemoteWriteV1 {
     merged: Vec<u8>,
     message: Vec<u8>,
     compressed: Vec<u8>,
+    left_out: Vec<LeftOut>,
     snappy: snap::raw::Encoder,
 }
 
@@ -57,6 +58,7 @@ impl RemoteWriteV1 {
             merged: Vec::new(),
             message: Vec::new(),
             compressed: Vec::new(),
+            left_out: Vec::new(),
             snappy: snap::raw::Encoder::new(),
         }
     }
@@ -72,31 +74,34 @@ impl RemoteWriteV1 {
         labels: impl Fn(SeriesRef) -> &'a [u8],
     ) -> Result<Encoded<'_>, snap::Error> {
         self.message.clear();
-        let mut counts = [Counts::default(); 3];
-        let [sent, unknown, unsupported] = &mut counts;
+        self.left_out.clear();
+        let mut sent = Counts::default();
         let (mut samples, mut raw) = (&*batch.samples, &*batch.raw);
-        for run in &batch.runs {
+        for (number, run) in batch.runs.iter().enumerate() {
             let (here, later) = samples.split_at(run.samples);
             samples = later;
             for of_series in here.chunk_by(|a, b| a.series == b.series) {
-                let put = self.put_samples(of_series, labels(of_series[0].series));
-                let count = if put { &mut *sent } else { &mut *unknown };
-                *count += Counts::of_samples(of_series.len());
+                let counts = Counts::of_samples(of_series.len());
+                if self.put_samples(of_series, labels(of_series[0].series)) {
+                    sent += counts;
+                } else {
+                    self.leave_out(number, DropReason::UnknownSeries, counts);
+                }
             }
             let (here, later) = raw.split_at(run.raw);
             raw = later;
             for record in here {
-                let count = if !is_supported(record) {
-                    &mut *unsupported
+                let mut counts = Counts::default();
+                counts.add_record(record.kind);
+                if !is_supported(record) {
+                    self.leave_out(number, DropReason::CustomBuckets, counts);
                 } else if self.put_record(record, labels(record.series)) {
-                    &mut *sent
+                    sent += counts;
                 } else {
-                    &mut *unknown
-                };
-                count.add_record(record.kind);
+                    self.leave_out(number, DropReason::UnknownSeries, counts);
+                }
             }
         }
-        let [sent, unknown_series, unsupported] = counts;
         let compressed_bytes_max = snap::raw::max_compress_len(self.message.len());
         if self.compressed.len() < compressed_bytes_max {
             self.compressed.resize(compressed_bytes_max, 0);
@@ -105,9 +110,20 @@ impl RemoteWriteV1 {
         Ok(Encoded {
             body: &self.compressed[..bytes],
             sent,
-            unknown_series,
-            unsupported,
+            left_out: &self.left_out,
         })
+    }
+
+    /// Notes records that do not go into the request.
+    fn leave_out(&mut self, run: usize, reason: DropReason, counts: Counts) {
+        match self.left_out.last_mut() {
+            Some(last) if last.run == run && last.reason == reason => last.counts += counts,
+            _ => self.left_out.push(LeftOut {
+                run,
+                reason,
+                counts,
+            }),
+        }
     }
 
     /// Puts one `TimeSeries` with these samples, all of one series. False if it has no labels.
@@ -382,12 +398,16 @@ mod tests {
             }
         );
         assert_eq!(
-            encoded.unknown_series,
-            Counts {
-                samples: 3,
-                exemplars: 1,
-                ..Counts::default()
-            }
+            encoded.left_out,
+            [LeftOut {
+                run: 0,
+                reason: DropReason::UnknownSeries,
+                counts: Counts {
+                    samples: 3,
+                    exemplars: 1,
+                    ..Counts::default()
+                },
+            }]
         );
     }
 
@@ -412,7 +432,8 @@ mod tests {
         let encoded = encoder
             .encode(&batch(&[], &raw), labels_of(&table))
             .unwrap();
-        assert_eq!(encoded.unsupported.histograms, 1);
+        assert_eq!(encoded.left_out[0].reason, DropReason::CustomBuckets);
+        assert_eq!(encoded.left_out[0].counts.histograms, 1);
         let request = decode(encoded.body);
         assert_eq!(request.timeseries.len(), 1);
         assert_eq!(request.timeseries[0].histograms, [exponential]);

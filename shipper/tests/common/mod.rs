@@ -267,7 +267,7 @@ impl Log {
                 series: SeriesRef::NONE,
             })
             .collect();
-        table.define(&mut new).unwrap();
+        table.guard().define(&mut new).unwrap();
         new.iter().map(|new| new.series).collect()
     }
 

@@ -1,164 +1,221 @@
-//! Turns the chunk files of an earlier run into a series table, and a mostly dead one into fresh chunks.
+//! Turns the chunk files of an earlier run into a series table.
 //!
 //! # Invariants
 //! - Of two records of one ref the one with the larger sequence counts.
+//! - Of two refs with the same labels (a series was given up and came back) the later one is found;
+//!   the other stays readable for the frames that name it.
 //! - A ref that may have stood in bytes that cannot be read is not given out again: frames on disk
 //!   may name it.
 //!
 //! # Failure
-//! A chunk whose header is broken is left alone and counted; a record that does not check costs that
-//! series only.
+//! A chunk whose header is broken, or that the device cannot read, is left alone and counted; a record
+//! that does not check costs that series only.
+//!
+//! # Limits
+//! One chunk is held in memory at a time.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Define, SeriesTable, low, spread};
-use crate::chunk::{Chunk, RECORD_HEADER_BYTES, WalkEnd, walk};
-use crate::error::FullReason;
+use super::arena::ChunkWriter;
+use super::{Entry, FREE, SeriesOptions, SeriesTable, Staged, low, spread};
+use crate::chunk::{Chunk, RECORD_HEADER_BYTES, walk};
+use crate::reader::read_pages;
 use crate::{Error, SeriesRef};
+
+/// Shards of the table smaller than this are not worth shrinking.
+const SHRINK_FROM: usize = 256;
 
 /// What opening the arena found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SeriesRecovery {
-    pub(crate) series: usize,
-    pub(crate) broken_bytes: usize,
-    pub(crate) unreadable_chunks: usize,
+    /// Bytes of records that do not check.
+    pub(crate) broken_bytes: u64,
+    /// Chunks that are left alone.
+    pub(crate) unreadable_chunks: u64,
+}
+
+/// What is known while chunks are read.
+#[derive(Default)]
+struct Reading {
+    found: SeriesRecovery,
+    /// By ref: sequence of its record plus one; 0 for "not seen".
+    sequences: Vec<u64>,
+    next_ref: u32,
 }
 
 impl SeriesTable {
-    /// Reads every chunk of the directory and makes it durable.
-    pub(super) fn recover(&self) -> Result<SeriesRecovery, Error> {
-        let dir = &self.options.dir;
-        let mut found = SeriesRecovery::default();
-        let mut define = self.define.lock();
-        let mut sequences: Vec<u64> = Vec::new();
-        for (id, path) in crate::dir::numbered(dir, "chunk")? {
-            define.next_id = id + 1;
-            let chunk = match Chunk::open(&self.options.disk, &path) {
-                Ok(chunk) => chunk,
-                Err(e @ (Error::BadHeader { .. } | Error::Io { action: "map", .. })) => {
+    /// Reads every chunk in `options.dir` and makes it durable. All series count as seen in
+    /// `segment_id`.
+    ///
+    /// # Errors
+    /// What the system said; a chunk from a newer version.
+    pub(crate) fn open(
+        options: SeriesOptions,
+        segment_id: u64,
+    ) -> Result<(Self, SeriesRecovery), Error> {
+        let table = Self::empty(options)?;
+        table.set_segment(segment_id);
+        let mut reading = Reading {
+            next_ref: 1,
+            ..Reading::default()
+        };
+        let mut writer = ChunkWriter::default();
+        let mut buffer = Vec::new();
+        let dir = table.arena.options.dir.clone();
+        for ((id, _), path) in crate::dir::numbered(&dir, "chunk")? {
+            table.arena.reserve_id(id);
+            let chunk = match Chunk::open(&table.arena.options.disk, &path) {
+                Ok(chunk) => Arc::new(chunk),
+                Err(
+                    e @ (Error::BadHeader { .. }
+                    | Error::Io {
+                        action: "map" | "read",
+                        ..
+                    }),
+                ) => {
                     tracing::error!(error = %e, "a series chunk cannot be read and is left alone");
-                    found.unreadable_chunks += 1;
+                    reading.found.unreadable_chunks += 1;
                     continue;
                 }
                 Err(e) => return Err(e),
             };
-            self.options
-                .disk
-                .sync(&chunk.file)
-                .map_err(Error::io("sync", &path))?;
-            let slot = self.chunk_count.load(Ordering::Relaxed);
-            let place = self.chunks.get(slot).ok_or(Error::Full {
-                reason: FullReason::Series,
-            })?;
-            let chunk = place.get_or_init(|| chunk);
-            self.set_chunk_count(slot + 1);
-            let end = self.recover_chunk(chunk, slot, &mut define, &mut sequences);
-            found.broken_bytes += end.broken_bytes;
-            define.slot = Some(slot);
-            define.at = end.end;
+            let slot = table.arena.adopt(id, chunk.clone())?;
+            let whole = table.recover_chunk(slot, &chunk, &mut buffer, &mut reading)?;
+            if whole {
+                writer.go_on(slot, chunk);
+            }
         }
-        // What could not be read may have held refs that frames name: they are not given out again.
-        let unread =
-            found.broken_bytes as u64 + found.unreadable_chunks as u64 * self.options.chunk_bytes;
-        let refs = u32::try_from(unread.div_ceil(RECORD_HEADER_BYTES as u64)).unwrap_or(u32::MAX);
-        define.next_ref = define.next_ref.saturating_add(refs);
-        found.series = self.len();
-        if let Some(slot) = define.slot {
-            let end = slot as u64 * self.options.chunk_bytes + define.at as u64;
-            self.written.store(end, Ordering::Release);
-        }
-        Ok(found)
+        let mut define = table.define.lock();
+        define.writer = writer;
+        define.next_ref = reading.next_ref;
+        table.give_back_refs(&mut define, &reading);
+        drop(define);
+        Ok((table, reading.found))
     }
 
+    /// Takes in the records of a chunk; whether it can be appended to.
     fn recover_chunk(
         &self,
-        chunk: &Chunk,
         slot: usize,
-        define: &mut Define,
-        sequences: &mut Vec<u64>,
-    ) -> WalkEnd {
-        let base = slot as u64 * self.options.chunk_bytes;
-        walk(chunk.bytes(), chunk.header.salt, |record| {
-            let index = record.series.index();
-            define.next_ref = define.next_ref.max(record.series.get().saturating_add(1));
-            define.sequence = define.sequence.max(record.sequence + 1);
-            if index >= self.offset.as_slice().len() {
-                return;
+        chunk: &Arc<Chunk>,
+        buffer: &mut Vec<u8>,
+        reading: &mut Reading,
+    ) -> Result<bool, Error> {
+        let path = chunk.file.path();
+        let disk = &self.arena.options.disk;
+        disk.sync(&chunk.file).map_err(Error::io("sync", path))?;
+        buffer.resize(self.arena.chunk_len(), 0);
+        let (bytes, unreadable) = match read_pages(disk, &chunk.file, buffer, 0) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "a series chunk cannot be read");
+                reading.found.unreadable_chunks += 1;
+                return Ok(false);
             }
-            if sequences.len() <= index {
-                sequences.resize(index + 1, 0);
-            }
-            // Stored plus one: 0 is "not seen".
-            if sequences[index] > record.sequence {
-                return;
-            }
-            if sequences[index] != 0 {
-                self.forget(record.series);
-            }
-            sequences[index] = record.sequence + 1;
-            self.insert(
-                record.series,
-                base + record.offset as u64,
-                self.hash(record.labels),
-            );
-        })
+        };
+        let unreadable: u64 = unreadable.iter().map(|bad| bad.end - bad.start).sum();
+        // Shorter than it was made: what is missing held records.
+        let missing = (self.arena.chunk_len() - bytes) as u64;
+        let salt = chunk.header.salt;
+        let end = walk(
+            &buffer[..bytes],
+            crate::header::FILE_HEADER_BYTES,
+            salt,
+            |record| {
+                self.arena.saw_sequence(record.sequence);
+                self.take_in(slot, chunk, &record, reading);
+            },
+        );
+        let broken = end.broken_bytes as u64 + unreadable + missing;
+        reading.found.broken_bytes += broken;
+        chunk.written.store(end.end as u64, Ordering::Release);
+        chunk.synced.store(end.end as u64, Ordering::Release);
+        Ok(broken == 0)
     }
 
-    /// Takes a series out of the table (during recovery: a later record replaces it).
+    fn take_in(
+        &self,
+        slot: usize,
+        chunk: &Chunk,
+        record: &crate::chunk::Record<'_>,
+        reading: &mut Reading,
+    ) {
+        let series = record.series;
+        let index = series.index();
+        if index >= self.offset.as_slice().len() {
+            return;
+        }
+        reading.next_ref = reading.next_ref.max(series.get().saturating_add(1));
+        if reading.sequences.len() <= index {
+            reading.sequences.resize(index + 1, 0);
+        }
+        let bytes = crate::chunk::record_bytes(record.labels.len()) as u64;
+        if reading.sequences[index] > record.sequence {
+            chunk.dead_bytes.fetch_add(bytes, Ordering::Relaxed);
+            return;
+        }
+        if reading.sequences[index] != 0 {
+            self.forget(series);
+        }
+        reading.sequences[index] = record.sequence + 1;
+        let hash = self.hash(record.labels);
+        let twin = self.guard().find(hash, record.labels);
+        let twin_is_later =
+            twin.is_some_and(|twin| reading.sequences[twin.index()] > record.sequence);
+        if let Some(twin) = twin.filter(|_| !twin_is_later) {
+            self.unlist(twin, hash);
+        }
+        let offset = self.arena.offset(slot, record.offset);
+        self.insert(Staged {
+            series,
+            offset,
+            hash,
+        });
+        if twin_is_later {
+            self.unlist(series, hash);
+        }
+    }
+
+    /// Takes a ref and its record out of the table: a later record replaces it.
     fn forget(&self, series: SeriesRef) {
-        let hash = self.hash(self.labels(series));
+        let guard = self.guard();
+        let hash = self.hash(guard.labels(series));
+        drop(guard);
+        self.unlist(series, hash);
+        let words = self.offset.as_slice()[series.index()].swap(0, Ordering::AcqRel);
+        self.bury(words);
+        self.series_count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Makes a series unfindable; its labels stay readable.
+    pub(super) fn unlist(&self, series: SeriesRef, hash: u64) {
         let mut shard = self.shard(hash).write();
-        if let Ok(entry) = shard.find_entry(spread(low(hash)), |entry| entry.series == series) {
+        let is_it = |entry: &Entry| entry.series == series;
+        if let Ok(entry) = shard.find_entry(spread(low(hash)), is_it) {
             entry.remove();
         }
+        if shard.capacity() > SHRINK_FROM && shard.len() * 4 < shard.capacity() {
+            shard.shrink_to_fit(|entry| spread(entry.hash));
+        }
     }
 
-    /// Writes the records of `live` to fresh chunks and removes all others; the table must then be
-    /// opened anew. Nothing may use it meanwhile.
-    ///
-    /// The copies are durable before the first old chunk goes: a crash at any step finds every live
-    /// record at least once, and of two the labels are the same.
-    ///
-    /// # Errors
-    /// What the system said, [`Error::Full`]; the fresh chunks are removed then.
-    pub(crate) fn rewrite(self, live: &[SeriesRef]) -> Result<(), Error> {
-        let old = self.chunk_count();
-        let copied = self.copy_to_fresh_chunks(live);
-        let chunks = self.chunks[..self.chunk_count()]
-            .iter()
-            .filter_map(OnceLock::get);
-        let (keep, remove): (Vec<_>, Vec<_>) = chunks.enumerate().partition(|(at, _)| *at >= old);
-        let remove = if copied.is_ok() { remove } else { keep };
-        for (_, chunk) in remove {
-            let path = chunk.file.path();
-            self.options
-                .disk
-                .remove(path)
-                .map_err(Error::io("remove", path))?;
+    /// Refs that no record names are free, unless the record may be what could not be read.
+    fn give_back_refs(&self, define: &mut super::Define, reading: &Reading) {
+        let SeriesRecovery {
+            broken_bytes,
+            unreadable_chunks,
+        } = reading.found;
+        if broken_bytes == 0 && unreadable_chunks == 0 {
+            let seen = self.seen.as_slice();
+            let unused = (1..define.next_ref).rev().map(SeriesRef::new);
+            define.free = unused
+                .filter(|series| seen[series.index()].load(Ordering::Relaxed) == FREE)
+                .collect();
+            return;
         }
-        copied
-    }
-
-    fn copy_to_fresh_chunks(&self, live: &[SeriesRef]) -> Result<(), Error> {
-        let mut define = self.define.lock();
-        let first = self.chunk_count();
-        self.add_chunk(&mut define)?;
-        for &series in live {
-            let labels = self.labels(series).to_vec();
-            self.stage(&mut define, series, self.hash(&labels), &labels)?;
-        }
-        self.publish(&mut define)?;
-        for chunk in self.chunks[first..self.chunk_count()]
-            .iter()
-            .filter_map(OnceLock::get)
-        {
-            let path = chunk.file.path();
-            self.options
-                .disk
-                .sync(&chunk.file)
-                .map_err(Error::io("sync", path))?;
-        }
-        Ok(())
+        let unread = broken_bytes + unreadable_chunks * self.arena.options.chunk_bytes;
+        let refs = u32::try_from(unread.div_ceil(RECORD_HEADER_BYTES as u64)).unwrap_or(u32::MAX);
+        define.next_ref = define.next_ref.saturating_add(refs);
     }
 }

@@ -55,10 +55,13 @@ impl Disk for JournalDisk {
     fn open(&self, path: &Path) -> io::Result<DiskFile> {
         HastyDisk.open(path)
     }
-    fn write_all_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn read_at(&self, file: &DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        HastyDisk.read_at(file, buffer, offset)
+    }
+    fn write_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.0
             .push(Op::Write(file.path().to_owned(), offset, bytes.to_vec()));
-        HastyDisk.write_all_at(file, bytes, offset)
+        HastyDisk.write_at(file, bytes, offset)
     }
     fn sync(&self, file: &DiskFile) -> io::Result<()> {
         HastyDisk.sync(file)?;
@@ -118,8 +121,11 @@ impl Cut {
     }
 }
 
-fn patch(bytes: &mut [u8], offset: u64, with: &[u8]) {
+fn patch(bytes: &mut Vec<u8>, offset: u64, with: &[u8]) {
     let at = usize::try_from(offset).unwrap();
+    if bytes.len() < at + with.len() {
+        bytes.resize(at + with.len(), 0);
+    }
     bytes[at..at + with.len()].copy_from_slice(with);
 }
 

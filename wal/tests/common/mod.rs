@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wal::fs::{Disk, DiskFile, SystemDisk};
-use wal::{NewSeries, Sample, SeriesRef, Store, StoreOptions, Tail};
+use wal::{Endpoint, NewSeries, Sample, SeriesRef, Store, StoreOptions, Tail, Tally};
 
 /// A directory in memory where there is one: these tests write much and keep nothing.
 pub(crate) fn scratch() -> tempfile::TempDir {
@@ -35,8 +35,11 @@ impl Disk for HastyDisk {
     fn open(&self, path: &Path) -> io::Result<DiskFile> {
         SystemDisk.open(path)
     }
-    fn write_all_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-        SystemDisk.write_all_at(file, bytes, offset)
+    fn read_at(&self, file: &DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        SystemDisk.read_at(file, buffer, offset)
+    }
+    fn write_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        SystemDisk.write_at(file, bytes, offset)
     }
     fn sync(&self, _: &DiskFile) -> io::Result<()> {
         Ok(())
@@ -88,7 +91,7 @@ pub(crate) fn define(store: &Store, numbers: &[u32]) -> Result<Vec<SeriesRef>, w
             series: SeriesRef::NONE,
         })
         .collect();
-    table.define(&mut new)?;
+    table.guard().define(&mut new)?;
     Ok(new.iter().map(|new| new.series).collect())
 }
 
@@ -97,10 +100,18 @@ pub(crate) type Named = (Vec<u8>, i64, u64);
 
 pub(crate) fn named(store: &Store, sample: &Sample) -> Named {
     (
-        store.series().labels(sample.series).to_vec(),
+        store.series().guard().labels(sample.series).to_vec(),
         sample.timestamp_ms,
         sample.value_bits,
     )
+}
+
+/// Everything before the tail was delivered, but for what it found lost.
+pub(crate) fn ack_all(endpoint: &Endpoint, tail: &mut Tail) {
+    let mut tally = tail.take_lost();
+    let mark = tail.mark();
+    tally += Tally::of_delivered(mark.records - endpoint.mark().records - tally.total());
+    endpoint.ack(mark, tally);
 }
 
 /// Everything a tail has left.
