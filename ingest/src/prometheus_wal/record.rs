@@ -175,7 +175,10 @@ fn text(bytes: &[u8]) -> Result<String, Reason> {
 
 impl<'a> Record<'a> {
     /// Reads a record.
-    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Why> {
+    ///
+    /// # Errors
+    /// [`Why::Malformed`] or [`Why::UnknownType`].
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Why> {
         let mut cursor = Cursor::new(bytes);
         let Ok(kind) = cursor.byte() else {
             return Err(Why::Malformed);
