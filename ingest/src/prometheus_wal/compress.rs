@@ -116,6 +116,27 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_byte_anywhere_is_no_panic() {
+        let mut plain = b"series and samples ".repeat(20);
+        plain.extend((0..=255).cycle().take(2000));
+        let snappy = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
+        let zstd = compress_to_vec(&plain[..], CompressionLevel::Fastest);
+        for (compression, stored) in [(Compression::Snappy, snappy), (Compression::Zstd, zstd)] {
+            for at in 0..stored.len() {
+                for value in [0, 1, 0x7f, 0x80, 0xff, !stored[at]] {
+                    let mut broken = stored.clone();
+                    broken[at] = value;
+                    let mut out = Vec::new();
+                    // Often there is something left: the checksum of the fragment is what counts.
+                    if let Ok(record) = compression.expand(&broken, &mut out) {
+                        assert!(record.len() <= RECORD_BYTES_MAX);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn both_flags_at_once_are_no_compression() {
         assert_eq!(Compression::from_flags(0b1_1001), None);
     }

@@ -69,8 +69,11 @@ impl Segment {
     }
 }
 
+/// Start, end and reason.
+type Loss = (u64, u64, Why);
+
 /// Records and losses of a segment.
-fn read(bytes: &[u8]) -> (Vec<Vec<u8>>, Vec<(u64, u64, Why)>) {
+fn read(bytes: &[u8]) -> (Vec<Vec<u8>>, Vec<Loss>) {
     let mut pages = Pages::new(bytes);
     let (mut records, mut losses) = (Vec::new(), Vec::new());
     loop {

@@ -64,7 +64,7 @@ impl Summary {
     /// Whether nothing is missing that was asked for.
     pub(super) fn is_complete(&self) -> bool {
         let is_harmless = |reason: &&str| HARMLESS.contains(reason);
-        self.losses_count == 0 && self.skipped.keys().all(|reason| is_harmless(&reason))
+        self.losses_count == 0 && self.skipped.keys().all(is_harmless)
     }
 
     /// Writes it to stdout.

@@ -8,7 +8,6 @@ use crate::proto::{Count, MetricType, ZeroCount};
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 
 /// A record under construction.
-#[expect(clippy::big_endian_bytes, reason = "the format is Prometheus's")]
 pub(super) fn record(kind: u8, fields: &[Field<'_>]) -> Vec<u8> {
     let mut bytes = vec![kind];
     for field in fields {
@@ -235,7 +234,7 @@ fn metadata_names_the_family() {
     let message = found[0].message(b"latency_bucket").unwrap();
     assert_eq!(message.metric_family_name, "latency");
     assert_eq!(message.r#type, i32::from(MetricType::Histogram));
-    assert_eq!((&message.help[..], &message.unit[..]), ("h", "s"));
+    assert_eq!((message.help.as_str(), message.unit.as_str()), ("h", "s"));
 }
 
 #[test]
