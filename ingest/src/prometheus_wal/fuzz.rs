@@ -1,13 +1,15 @@
-//! Turns any bytes into a segment that is read to its end.
+//! Turns any bytes into a segment that is read to its end, into a record, and into a compressed one:
+//! a fuzzer seldom finds the checksum that leads from the first to the others.
 //!
 //! # Panics
 //! If bytes are neither accounted for nor in order, which is what the fuzzer looks for.
 
 use super::Why;
+use super::compress::{Compression, RECORD_BYTES_MAX};
 use super::pages::{Pages, Step};
 use super::record::Record;
 
-/// Reads `bytes` as a segment, and as one record.
+/// Reads `bytes` as a segment, as one record, and as compressed.
 ///
 /// # Panics
 /// If a step goes backwards, or the reader does not end.
@@ -28,6 +30,11 @@ pub fn reading_ends_in_order(bytes: &[u8]) {
         at = range.end;
     }
     use_all(bytes);
+    for compression in [Compression::Snappy, Compression::Zstd] {
+        if let Ok(record) = compression.expand(bytes, &mut Vec::new()) {
+            assert!(record.len() <= RECORD_BYTES_MAX);
+        }
+    }
 }
 
 /// Reads a record and everything that is made of it.
