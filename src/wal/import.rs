@@ -64,8 +64,8 @@ pub(crate) struct Options {
     /// The data directory of the Prometheus agent (or of a component of Alloy), or its `wal`.
     #[arg(value_name = "PROMETHEUS_WAL_DIR")]
     from_dir: PathBuf,
-    /// The store of a component: <storage.path>/<component id>, such as
-    /// data-penstock/prometheus.remote_write.default. Made if missing, appended to if there.
+    /// The store of a component: `<storage.path>/<component id>`, such as
+    /// `data-penstock/prometheus.remote_write.default`. Made if missing, appended to if there.
     #[arg(value_name = "STORE_DIR")]
     store_dir: PathBuf,
     /// Only samples from this time on: RFC 3339 or Unix seconds.
