@@ -1,6 +1,6 @@
 //! Turns a command line into an exit code.
 //!
-//! `run` is the agent, `demo` the main job on an embedded backend.
+//! `run` is the agent, `demo` the main job on an embedded backend, `wal` works on logs.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,7 @@ mod demo;
 mod run;
 mod server;
 mod telemetry;
+mod wal;
 
 use std::process::ExitCode;
 
@@ -28,12 +29,16 @@ enum Command {
     Run(run::Options),
     /// Shows the main job: a load, an outage, a kill, and every sample accounted for.
     Demo(demo::Options),
+    /// Works on the log of a component while no agent has it.
+    #[command(subcommand)]
+    Wal(wal::Command),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(options) => run::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Demo(options) => demo::run(options),
+        Command::Wal(command) => wal::run(&command),
     };
     outcome.unwrap_or_else(|error| {
         telemetry::logs::print_error(&error);

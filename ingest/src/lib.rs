@@ -18,6 +18,7 @@
 //! | `intern` | label bytes -> series refs of a store |
 //! | `answer` | outcome -> status and text |
 //! | `stats` | what happened -> numbers to read |
+//! | `prometheus_wal` | the log of a Prometheus -> its records, for import |
 //! | `proto` | the slow and obvious codec: oracle, test data |
 //!
 //! # Invariants
@@ -40,6 +41,7 @@ pub mod intern;
 mod listen;
 mod negotiate;
 mod options;
+pub mod prometheus_wal;
 pub mod proto;
 mod shard;
 mod stats;

@@ -22,8 +22,17 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts one that ships to `urls`, with more `arguments`; returns when it is ready.
     pub(crate) fn start(dir: &Path, urls: &[String], arguments: &[&str]) -> Self {
+        Self::start_with(dir, arguments, |port| config(port, urls))
+    }
+
+    /// The same with a configuration that receives on the port it is given.
+    pub(crate) fn start_with(
+        dir: &Path,
+        arguments: &[&str],
+        configuration: impl Fn(u16) -> String,
+    ) -> Self {
         on_free_port(|port| {
-            std::fs::write(dir.join("config.penstock"), config(port, urls)).unwrap();
+            std::fs::write(dir.join("config.penstock"), configuration(port)).unwrap();
             let own_port = free_port();
             let mut all = vec![
                 "run".to_owned(),

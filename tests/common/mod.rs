@@ -7,6 +7,7 @@
 //! | `agent` | Penstock: start, kill, restart, its own metrics |
 //! | `backend` | Prometheus and VictoriaMetrics: receive, die, come back, tell what they hold |
 //! | `scraper` | node exporter and a Prometheus agent that scrapes it and remote-writes |
+//! | `sink` | a backend that takes everything and tells what it was |
 //! | `load` | senders that know what was acknowledged |
 
 #![allow(dead_code, reason = "every test binary uses another part of this")]
@@ -18,6 +19,7 @@ pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod scraper;
+pub(crate) mod sink;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant, UNIX_EPOCH};

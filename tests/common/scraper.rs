@@ -69,20 +69,32 @@ impl Scraper {
     ///
     /// Ending it at once would let each queue keep what it has not read from the agent's own log.
     pub(crate) fn finish(mut self) -> f64 {
+        let scraped = self.stop_until_have(&self.targets);
+        assert!(self.agent.terminate().success());
+        scraped
+    }
+
+    /// Stops scraping, waits until the target `url` has all samples, whatever the others have, and
+    /// kills the agent. Returns their number.
+    pub(crate) fn kill_once_has(mut self, url: &str) -> f64 {
+        let scraped = self.stop_until_have(&[url.to_owned()]);
+        self.agent.kill();
+        scraped
+    }
+
+    fn stop_until_have(&self, targets: &[String]) -> f64 {
         fs::write(&self.config, remotes(&self.targets)).unwrap();
         let reloaded = post(self.port, "/-/reload").unwrap();
         assert_eq!(reloaded.status, 200, "{}", reloaded.text);
-        let scraped = eventually(PATIENCE, || {
+        eventually(PATIENCE, || {
             let (page, scraped) = (self.page(), self.scraped());
-            let state = self.targets.iter().map(|target| Target::new(&page, target));
+            let state = targets.iter().map(|target| Target::new(&page, target));
             let state: Vec<_> = state.collect();
             let is_done = state.iter().all(|target| target.has(scraped));
             is_done
                 .then_some(scraped)
                 .ok_or_else(|| format!("all have {scraped} of {state:?}"))
-        });
-        assert!(self.agent.terminate().success());
-        scraped
+        })
     }
 }
 

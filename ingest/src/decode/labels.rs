@@ -189,6 +189,24 @@ impl LabelSet {
     }
 }
 
+/// Appends the canonical form of labels that come as names and values; nothing is appended if the
+/// label set is refused.
+pub(crate) fn canonical(labels: &[(&[u8], &[u8])], out: &mut Vec<u8>) -> Result<(), Reason> {
+    let mut set = LabelSet {
+        has_too_many: labels.len() > LABELS_MAX,
+        ..LabelSet::default()
+    };
+    let mut body = Vec::new();
+    for (name, value) in labels.iter().take(LABELS_MAX) {
+        let start = body.len();
+        body.extend_from_slice(name);
+        let middle = body.len();
+        body.extend_from_slice(value);
+        set.labels.push((start..middle, middle..body.len()));
+    }
+    set.append_canonical(&body, out)
+}
+
 /// Appends one label in canonical form; a label without value is left out.
 fn append_label(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     if value.is_empty() {
