@@ -64,7 +64,8 @@ impl Target {
             series: SeriesRef::NONE,
         });
         let mut new: Vec<NewSeries<'_>> = new.collect();
-        table.define(&mut new)?;
+        // No series is given up as long as no endpoint is named.
+        table.guard().define(&mut new)?;
         Ok(new.into_iter().map(|series| series.series).collect())
     }
 

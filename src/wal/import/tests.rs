@@ -59,7 +59,7 @@ fn stored(dir: &Path) -> Vec<(String, i64, String)> {
 }
 
 fn labels(store: &Store, series: SeriesRef) -> String {
-    let series = proto::TimeSeries::decode(store.series().labels(series)).unwrap();
+    let series = proto::TimeSeries::decode(store.series().guard().labels(series)).unwrap();
     let labels = series.labels.into_iter().map(|label| label.value);
     labels.collect::<Vec<_>>().join(",")
 }
