@@ -369,7 +369,11 @@ fn open_stores(
     let mut stores = Vec::new();
     for writer in writers {
         let settings = StoreOptions {
-            max_disk_bytes: writer.max_disk_bytes,
+            max_disk_bytes: writer.wal.max_disk_bytes,
+            on_full: writer.wal.on_full,
+            retain: writer.wal.retain,
+            series_idle_timeout: writer.wal.series_idle_timeout,
+            recovery: writer.wal.recovery,
             clock: clock.clone(),
             ..StoreOptions::default()
         };
@@ -388,8 +392,8 @@ fn open_stores(
 /// Gives every endpoint a place to start from before any data is taken.
 fn name_endpoints(writers: &[RemoteWrite], stores: &[Store]) -> anyhow::Result<()> {
     for (writer, store) in writers.iter().zip(stores) {
-        for endpoint in &writer.endpoints {
-            store.endpoint(&endpoint.name)?;
+        for (endpoint, limits) in writer.endpoints.iter().zip(&writer.limits) {
+            store.endpoint(&endpoint.name)?.set_limits(*limits);
         }
         store.endpoints_complete();
     }

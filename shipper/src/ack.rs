@@ -21,8 +21,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use wal::{Mark, Position, Tally};
+use wal::{DropReason, Mark, Position, Tally};
 
+use crate::batch::Run;
 use crate::stats::Stats;
 use crate::wire::len_u64;
 
@@ -130,6 +131,12 @@ impl AckWindow {
         moved
     }
 
+    /// Where a frame in the window ends.
+    fn end_of(&self, frame: FrameNumber) -> Option<Position> {
+        let index = usize::try_from(frame.0.checked_sub(self.first)?).ok()?;
+        Some(self.frames.get(index)?.end.position)
+    }
+
     /// When the oldest frame in the window was appended.
     pub(crate) fn oldest_appended_ms(&self) -> Option<i64> {
         self.frames.front().map(|frame| frame.appended_ms)
@@ -164,6 +171,25 @@ impl Acks {
     pub(crate) fn are_fresh(&self, mut frames: impl Iterator<Item = FrameNumber>) -> bool {
         let first = self.first_fresh.load(Ordering::Relaxed);
         frames.all(|frame| frame.0 >= first)
+    }
+
+    /// Tells of everything that is given up from now on.
+    pub(crate) fn give_ups(&self) -> tokio::sync::watch::Receiver<Option<wal::GiveUp>> {
+        self.endpoint.give_ups()
+    }
+
+    /// How many of these neighbouring records, counted from the first, the endpoint is not to get any
+    /// more, and why.
+    pub(crate) fn given_up(&self, runs: &[Run]) -> Option<(usize, DropReason)> {
+        let give_up = self.endpoint.given_up_beyond(self.endpoint.acked())?;
+        let window = self.window.lock();
+        let gone = |run: &&Run| {
+            window
+                .end_of(run.frame)
+                .is_some_and(|end| end <= give_up.before)
+        };
+        let records = runs.iter().take_while(gone).map(Run::records).sum();
+        (records > 0).then_some((records, give_up.reason))
     }
 
     /// See [`AckWindow::open`].

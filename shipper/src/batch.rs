@@ -36,6 +36,13 @@ pub(crate) struct Run {
     pub(crate) raw: usize,
 }
 
+impl Run {
+    /// Records of all kinds.
+    pub(crate) const fn records(&self) -> usize {
+        self.samples + self.raw
+    }
+}
+
 /// The records of one request, in the order they were tailed.
 #[derive(Debug, Default)]
 pub struct Batch {

@@ -52,6 +52,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Waits until something of `batch` is given up.
+    async fn gives_up(&self, batch: &Batch) {
+        let mut news = self.acks.give_ups();
+        while self.acks.given_up(&batch.runs).is_none() {
+            if news.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// The log has lost records before they could be sent; of what kind they were is not known.
     pub(crate) fn lost(&self, tally: &wal::Tally) {
         for reason in DropReason::ALL {
@@ -98,14 +108,30 @@ impl Worker {
     /// Delivers until the queue is closed and empty.
     pub(crate) async fn run(mut self) {
         while self.next_batch().await {
-            let batch = std::mem::take(&mut self.batch);
-            let delivery = self.deliver(&batch).await;
-            if delivery.is_divisible() && batch.records() > 1 {
-                self.divide(batch).await;
-            } else {
-                self.finish(&batch, &delivery);
-                self.batch = batch;
+            let mut batch = std::mem::take(&mut self.batch);
+            self.drop_given_up(&mut batch);
+            while batch.records() > 0 {
+                let delivery = self.deliver(&batch).await;
+                if delivery.given_up {
+                    self.drop_given_up(&mut batch);
+                } else if delivery.is_divisible() && batch.records() > 1 {
+                    self.divide(std::mem::take(&mut batch)).await;
+                } else {
+                    self.finish(&batch, &delivery);
+                    batch.clear();
+                }
             }
+            self.batch = batch;
+        }
+    }
+
+    /// Leaves out what the endpoint is not to get any more.
+    fn drop_given_up(&self, batch: &mut Batch) {
+        if let Some((records, reason)) = self.shared.acks.given_up(&batch.runs) {
+            let rest = batch.split_off(records);
+            let delivery = Delivery::dropped(reason, batch.counts());
+            self.finish(batch, &delivery);
+            *batch = rest;
         }
     }
 
@@ -129,6 +155,13 @@ impl Worker {
         let mut accepted = false;
         while let Some(mut part) = parts.pop() {
             let delivery = self.deliver(&part).await;
+            if delivery.given_up {
+                self.drop_given_up(&mut part);
+                if part.records() > 0 {
+                    parts.push(part);
+                }
+                continue;
+            }
             let records = part.records();
             if !delivery.is_divisible() || records <= 1 {
                 accepted |= delivery.is_accepted();
@@ -236,7 +269,13 @@ impl Worker {
         self.last_start = Some(Instant::now());
         for attempt in 0.. {
             let start = clock.monotonic();
-            let result = sender.send(body.clone(), attempt).await;
+            let result = tokio::select! {
+                result = sender.send(body.clone(), attempt) => result,
+                () = self.shared.gives_up(batch) => {
+                    delivery.given_up = true;
+                    break;
+                }
+            };
             let now = clock.monotonic();
             stats.attempted(now.saturating_sub(start));
             match result.outcome {
@@ -258,7 +297,13 @@ impl Worker {
                     reporter.retrying(now, &result.detail);
                     let delay = self.backoff.after_failure(after, fastrand::f64());
                     let waiting = stats.backing_off(delay);
-                    tokio::time::sleep(delay).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        () = self.shared.gives_up(batch) => {
+                            delivery.given_up = true;
+                            break;
+                        }
+                    }
                     drop(waiting);
                     stats.retried(delivery.sent);
                 }
@@ -277,6 +322,8 @@ struct Delivery {
     /// Why what was not left out was not sent either.
     dropped: Option<DropReason>,
     refused: Option<Refused>,
+    /// Undecided: some of it is not to be sent any more.
+    given_up: bool,
 }
 
 /// The endpoint's no.
@@ -293,6 +340,7 @@ impl Delivery {
             left_out,
             dropped: None,
             refused: None,
+            given_up: false,
         }
     }
 

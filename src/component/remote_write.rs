@@ -9,36 +9,72 @@ use std::time::Duration;
 
 use config::{Block, BodyReader, ByteSize, Diagnostics, Scope, Secret};
 use shipper::{Auth, EndpointOptions, Password, QueueOptions};
+use wal::{LagLimits, OnFull, Recovery};
 
 pub(crate) const NAME: &str = "prometheus.remote_write";
+
+/// Less than the batches in flight would be dropped all the time.
+const LAG_BYTES_LEAST: u64 = 16 << 20;
+const LAG_AGE_LEAST: Duration = Duration::from_secs(60);
 
 /// A `prometheus.remote_write` component.
 #[derive(Debug)]
 pub(crate) struct RemoteWrite {
     /// `prometheus.remote_write.LABEL`; also the store's directory.
     pub(crate) id: String,
-    /// Most bytes of disk; none: the store's own default.
-    pub(crate) max_disk_bytes: Option<u64>,
+    /// How the log is kept.
+    pub(crate) wal: WalOptions,
     /// Where everything goes.
     pub(crate) endpoints: Vec<EndpointOptions>,
+    /// How far each of them may be behind.
+    pub(crate) limits: Vec<LagLimits>,
+}
+
+/// The `wal` block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WalOptions {
+    /// Most bytes of disk; none: the store's own default.
+    pub(crate) max_disk_bytes: Option<u64>,
+    /// What happens when they are taken.
+    pub(crate) on_full: OnFull,
+    /// Delivered data is kept so long.
+    pub(crate) retain: Duration,
+    /// Series nobody sends are given up after so long.
+    pub(crate) series_idle_timeout: Duration,
+    /// What a start does about what cannot be read.
+    pub(crate) recovery: Recovery,
+}
+
+impl Default for WalOptions {
+    fn default() -> Self {
+        Self {
+            max_disk_bytes: None,
+            on_full: OnFull::Reject,
+            retain: Duration::ZERO,
+            series_idle_timeout: wal::SERIES_IDLE_TIMEOUT,
+            recovery: Recovery::Salvage,
+        }
+    }
 }
 
 pub(crate) fn read(block: &Block, scope: &Scope) -> Result<RemoteWrite, Diagnostics> {
     config::decode(block, scope, |r| {
         let external_labels: BTreeMap<String, String> = r.or("external_labels", BTreeMap::new());
         let mut endpoints: Vec<EndpointOptions> = Vec::new();
+        let mut limits = Vec::new();
         r.blocks("endpoint", |r| {
+            limits.push(read_limits(r));
             let endpoint = read_endpoint(r, &external_labels);
             if let Some(twin) = endpoints.iter().find(|e| e.name == endpoint.name) {
                 r.refuse_block(duplicate(twin, &endpoint));
             }
             endpoints.push(endpoint);
         });
-        let max_disk_bytes = r.block("wal", read_wal).flatten();
         RemoteWrite {
             id: block.id(),
-            max_disk_bytes,
+            wal: r.block("wal", read_wal).unwrap_or_default(),
             endpoints,
+            limits,
         }
     })
 }
@@ -55,9 +91,25 @@ fn duplicate(twin: &EndpointOptions, endpoint: &EndpointOptions) -> String {
     format!("endpoint name {name:?} is already taken")
 }
 
-/// Its quota. The reference's keep-alive times are accepted and mean nothing here: data is kept until
+/// How far behind an endpoint may be before it loses the oldest data; by default as far as the disk
+/// allows.
+fn read_limits(r: &mut BodyReader<'_>) -> LagLimits {
+    let max_bytes = r.optional::<ByteSize>("max_lag_bytes").map(|size| size.0);
+    if max_bytes.is_some_and(|bytes| bytes < LAG_BYTES_LEAST) {
+        let problem = format!("must be at least {}MiB", LAG_BYTES_LEAST >> 20);
+        r.refuse("max_lag_bytes", problem);
+    }
+    let max_age = r.optional::<Duration>("max_lag_age");
+    if max_age.is_some_and(|age| age < LAG_AGE_LEAST) {
+        let problem = format!("must be at least {}s", LAG_AGE_LEAST.as_secs());
+        r.refuse("max_lag_age", problem);
+    }
+    LagLimits { max_bytes, max_age }
+}
+
+/// How its log is kept. The reference's keep-alive times are accepted and mean nothing here: data is kept until
 /// it is delivered, and removed when it is.
-fn read_wal(r: &mut BodyReader<'_>) -> Option<u64> {
+fn read_wal(r: &mut BodyReader<'_>) -> WalOptions {
     for name in [
         "truncate_frequency",
         "min_keepalive_time",
@@ -73,7 +125,30 @@ fn read_wal(r: &mut BodyReader<'_>) -> Option<u64> {
             format!("must be at least {}MiB", least >> 20),
         );
     }
-    bytes
+    let defaults = WalOptions::default();
+    let on_full = match &*r.or("on_full", "reject".to_owned()) {
+        "reject" => OnFull::Reject,
+        "drop_oldest" => OnFull::DropOldest,
+        _ => {
+            r.refuse("on_full", "must be \"reject\" or \"drop_oldest\"");
+            defaults.on_full
+        }
+    };
+    let recovery = match &*r.or("recovery", "salvage".to_owned()) {
+        "salvage" => Recovery::Salvage,
+        "strict" => Recovery::Strict,
+        _ => {
+            r.refuse("recovery", "must be \"salvage\" or \"strict\"");
+            defaults.recovery
+        }
+    };
+    WalOptions {
+        max_disk_bytes: bytes,
+        on_full,
+        retain: r.or("retain", defaults.retain),
+        series_idle_timeout: r.or("series_idle_timeout", defaults.series_idle_timeout),
+        recovery,
+    }
 }
 
 fn read_endpoint(
@@ -236,13 +311,18 @@ mod tests {
     #[test]
     fn every_argument_reaches_the_shipper() {
         let text = "external_labels = {cluster = \"eu\"}\n\
-            endpoint {\n url = \"http://h/w\"\n name = \"n\"\n remote_timeout = \"3s\"\n \
+            endpoint {\n url = \"http://h/w\"\n name = \"n\"\n max_lag_bytes = \"1GiB\"\n remote_timeout = \"3s\"\n \
             headers = {\"X-Scope-OrgID\" = \"7\"}\n \
             basic_auth {\n username = \"u\"\n password = \"p\"\n }\n \
             queue_config {\n capacity = 5\n max_samples_per_send = 4\n min_backoff = \"1s\"\n max_shards = 3\n }\n }\n\
-            wal {\n max_disk_bytes = \"2GiB\"\n truncate_frequency = \"2h\"\n }\n";
+            wal {\n max_disk_bytes = \"2GiB\"\n truncate_frequency = \"2h\"\n on_full = \"drop_oldest\"\n \
+            retain = \"24h\"\n recovery = \"strict\"\n }\n";
         let component = load(&format!("prometheus.remote_write \"x\" {{\n{text}}}\n")).unwrap();
-        assert_eq!(component.max_disk_bytes, Some(2 << 30));
+        assert_eq!(component.wal.max_disk_bytes, Some(2 << 30));
+        assert_eq!(component.wal.on_full, OnFull::DropOldest);
+        assert_eq!(component.wal.retain, Duration::from_secs(24 * 3600));
+        assert_eq!(component.wal.recovery, Recovery::Strict);
+        assert_eq!(component.limits[0].max_bytes, Some(1 << 30));
         let endpoint = &component.endpoints[0];
         assert_eq!(endpoint.name, "n");
         assert_eq!(endpoint.remote_timeout, Duration::from_secs(3));
@@ -304,6 +384,19 @@ mod tests {
         assert_eq!(
             load(text).unwrap_err(),
             "a:3:22: \"100MiB\" must be at least 192MiB"
+        );
+    }
+
+    #[test]
+    fn limits_and_policies_that_make_no_sense_are_refused() {
+        assert_eq!(
+            endpoint("url = \"http://h\"\nmax_lag_age = \"1s\"").unwrap_err(),
+            "a:4:15: \"1s\" must be at least 60s"
+        );
+        let text = "prometheus.remote_write \"x\" {\n  wal {\n    on_full = \"panic\"\n  }\n}\n";
+        assert_eq!(
+            load(text).unwrap_err(),
+            "a:3:15: \"panic\" must be \"reject\" or \"drop_oldest\""
         );
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ingest::{DURATION_BUCKETS_US, Reason, ReceiverStats, STATUS_CODES};
 use shipper::stats::DURATION_BOUNDS_SECONDS;
-use shipper::{Counts, QueueOptions, Stats};
+use shipper::{Counts, DropReason, QueueOptions, Stats};
 use wal::{IoEngine, SYNC_SECONDS_BOUNDS, SharedClock, Store};
 
 use super::families::{Durations, Families, Group, float};
@@ -295,6 +295,16 @@ fn collect_store_gauges(group: &mut Group<'_>, store: &Store) {
             "1 while no segment can be prepared",
             full,
         ),
+        (
+            "penstock_wal_stalled",
+            "1 while the device takes nothing",
+            u64::from(store.stall().is_some()),
+        ),
+        (
+            "penstock_wal_series_chunks",
+            "Files of the series log",
+            store.series().chunk_count() as u64,
+        ),
         ("penstock_wal_disk_bytes", "Disk taken", bytes),
     ] {
         group.gauge(name, help, float(value));
@@ -355,7 +365,8 @@ fn collect_endpoint(families: &mut Families, source: &EndpointSource, now_ms: i6
             group.counter(name, help, count);
         }
     }
-    for (reason, counts) in now.dropped {
+    // Those refused by the endpoint are counted as failed.
+    for (reason, counts) in (now.dropped.into_iter()).filter(|(r, _)| *r != DropReason::Refused) {
         let mut group = group.with("reason", reason.as_str());
         for (name, count) in per_kind!("_dropped").into_iter().zip(each(counts)) {
             group.counter(name, "Records left behind unasked", count);
@@ -369,8 +380,25 @@ fn collect_endpoint(families: &mut Families, source: &EndpointSource, now_ms: i6
     for (name, count) in per_kind!("_pending").into_iter().zip(each(now.pending)) {
         group.gauge(name, "Records queued or in flight", float(count));
     }
+    collect_account(&mut group, &source.position.account());
     collect_sending(&mut group, source, &now);
     collect_lag(&mut group, source, &now, now_ms);
+}
+
+/// `in = delivered + pending + dropped`, over all runs.
+fn collect_account(group: &mut Group<'_>, account: &wal::Account) {
+    let name = "penstock_endpoint_records_in";
+    let help = "Records the log has taken since the endpoint began, over all runs";
+    group.counter(name, help, account.records_in);
+    let name = "penstock_endpoint_records_delivered";
+    group.counter(name, "Of those, delivered", account.tally.delivered);
+    let name = "penstock_endpoint_records_pending";
+    group.gauge(name, "Of those, not decided yet", float(account.pending));
+    for reason in DropReason::ALL {
+        let mut group = group.with("reason", reason.as_str());
+        let name = "penstock_endpoint_records_dropped";
+        group.counter(name, "Of those, dropped", account.tally.dropped(reason));
+    }
 }
 
 fn collect_sending(group: &mut Group<'_>, source: &EndpointSource, now: &shipper::Snapshot) {

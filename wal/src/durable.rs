@@ -12,8 +12,6 @@ pub(crate) struct DurableState {
     pub(crate) failure: Option<String>,
     /// The device takes nothing now.
     pub(crate) stalled: bool,
-    /// Counts what else there is to know.
-    pub(crate) news: u64,
     /// The committer is gone: the position is final.
     pub(crate) ended: bool,
 }
@@ -24,7 +22,6 @@ impl DurableState {
             position,
             failure: None,
             stalled: false,
-            news: 0,
             ended: false,
         }
     }

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::bytes::{get_u32, get_u64, put_u32, put_u64};
 use crate::fs::{Disk, DiskFile};
@@ -92,7 +93,7 @@ pub(crate) struct EndpointState {
     saved: AtomicU64,
     file: Mutex<PositionFile>,
     /// Written by the keeper, read by the tail and the shipper.
-    give_up: Mutex<Option<GiveUp>>,
+    give_up: watch::Sender<Option<GiveUp>>,
     /// The position of `give_up`; 0 for none.
     give_up_at: AtomicU64,
     pub(crate) limits: Mutex<LagLimits>,
@@ -150,7 +151,7 @@ impl EndpointState {
             progress: Mutex::new(progress),
             saved: AtomicU64::new(progress.acked.get()),
             file: Mutex::new(PositionFile { file, sequence }),
-            give_up: Mutex::new(None),
+            give_up: watch::channel(None).0,
             give_up_at: AtomicU64::new(0),
             limits: Mutex::default(),
         };
@@ -175,9 +176,9 @@ impl EndpointState {
 
     /// Gives up what lies before `give_up.before`.
     pub(crate) fn give_up(&self, give_up: GiveUp) {
-        *self.give_up.lock() = Some(give_up);
         self.give_up_at
             .store(give_up.before.get(), Ordering::Release);
+        self.give_up.send_replace(Some(give_up));
     }
 
     /// Everything before is acknowledged or given up.
@@ -191,7 +192,7 @@ impl EndpointState {
         if self.give_up_at.load(Ordering::Acquire) <= position.get() {
             return None;
         }
-        *self.give_up.lock()
+        *self.give_up.borrow()
     }
 
     /// Saves the position if it moved since the last time.
@@ -381,6 +382,12 @@ impl Endpoint {
     #[must_use]
     pub fn given_up_beyond(&self, position: Position) -> Option<GiveUp> {
         self.state.given_up_beyond(position)
+    }
+
+    /// Tells of everything that is given up from now on.
+    #[must_use]
+    pub fn give_ups(&self) -> watch::Receiver<Option<GiveUp>> {
+        self.state.give_up.subscribe()
     }
 
     /// Beyond these limits the endpoint loses the oldest data.

@@ -38,6 +38,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Something cannot be read, and the recovery is strict.
+    #[error("{}: {what} (recovery is strict)", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        what: String,
+    },
     /// The log cannot take more now: try again later.
     #[error("the log is full: {reason}")]
     Full {

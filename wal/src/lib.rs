@@ -70,7 +70,7 @@ pub use random::{Random, SharedRandom, SystemRandom};
 pub use record::{RawRecord, RecordKind, Sample};
 pub use series::{LABELS_BYTES_MAX, NewSeries, SeriesGuard, SeriesTable};
 pub use stats::{SYNC_SECONDS_BOUNDS, StoreStats, SyncHistogram};
-pub use store::{SERIES_IDLE_TIMEOUT, Store, StoreOptions, WRITERS_MAX, Watermarks};
+pub use store::{Recovery, SERIES_IDLE_TIMEOUT, Store, StoreOptions, WRITERS_MAX, Watermarks};
 pub use sync::Committer;
 pub use tail::{Frame, Tail};
 pub use tally::{DropReason, Tally};

@@ -193,8 +193,6 @@ fn give_up(
         before: next.position,
         reason,
     });
-    // Wakes who ships: there may be nothing new to wait for.
-    shared.watch_changed();
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use crate::segment::Segments;
 use crate::series::{SeriesOptions, SeriesTable};
 use crate::stats::StoreStats;
 use crate::store::{Shared, StoreOptions, WRITERS_MAX};
-use crate::sys::Ring;
+use crate::sys::{self, Ring};
 use crate::tracker::Tracker;
 use crate::writer::Reserve;
 
@@ -66,6 +66,7 @@ pub(crate) fn open_shared(
     disk.create_dir(dir).map_err(Error::io("create", dir))?;
     let lock = DirLock::take(dir)?;
     let dirs = Dirs::create(&disk, dir)?;
+    sys::explain_bus_errors(dir);
     let ledger = Ledger::open(&disk, dir)?;
     let quota = Arc::new(Quota::new());
     let Opened {

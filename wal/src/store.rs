@@ -46,6 +46,17 @@ pub const WRITERS_MAX: usize = 256;
 /// Default of [`StoreOptions::series_idle_timeout`]. Coming back costs a record; staying costs memory.
 pub const SERIES_IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
+/// What a start does about what it cannot read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Recovery {
+    /// Sets it aside, counts it, and goes on with everything else.
+    #[default]
+    Salvage,
+    /// Refuses to start and changes nothing, so that an operator can look first. What an interrupted
+    /// run was just writing is no reason.
+    Strict,
+}
+
 /// How a store is laid out and what it may use.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -66,6 +77,8 @@ pub struct StoreOptions {
     pub disk: Arc<dyn Disk>,
     /// Where salts come from.
     pub random: SharedRandom,
+    /// What a start does about what it cannot read.
+    pub recovery: Recovery,
     /// What happens at the quota and on a full disk.
     pub on_full: OnFull,
     /// Delivered data is kept so long, for replay, as far as the quota allows.
@@ -87,6 +100,7 @@ impl Default for StoreOptions {
             clock: SystemClock::shared(),
             disk: Arc::new(SystemDisk),
             random: Arc::new(SystemRandom),
+            recovery: Recovery::Salvage,
             on_full: OnFull::Reject,
             retain: Duration::ZERO,
             series_idle_timeout: SERIES_IDLE_TIMEOUT,
@@ -232,11 +246,6 @@ impl Shared {
             state.stalled = stalled;
             changed
         });
-    }
-
-    /// Something other than the watermark is news to whoever waits for it.
-    pub(crate) fn watch_changed(&self) {
-        self.watch.send_modify(|state| state.news += 1);
     }
 
     /// Up to where every endpoint's position is saved. Without endpoints nobody waits for the data.

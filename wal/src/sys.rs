@@ -9,12 +9,14 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam::epoch::{self, Atomic, Guard, Owned, Shared};
 use memmap2::{Mmap, MmapMut, MmapOptions, UncheckedAdvice};
+use parking_lot::Mutex;
 
 /// A ring of anonymous memory that writers fill and the committer empties.
 ///
@@ -265,6 +267,51 @@ impl<T> Drop for EpochCell<T> {
         // SAFETY: nobody else has the cell; what it holds is in no other.
         drop(unsafe { std::mem::take(&mut self.0).try_into_owned() });
     }
+}
+
+/// What the handler of SIGBUS says; null before there is a store.
+static BUS_MESSAGE: AtomicPtr<String> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Lets the process end with one clear line when a mapped file of a store in `dir` cannot be read: a
+/// bad sector, or a file that somebody has cut. The next start reads with plain calls, which answer
+/// with an error instead, and recovers the rest.
+pub(crate) fn explain_bus_errors(dir: &Path) {
+    static DIRS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut dirs = DIRS.lock();
+    let dir = dir.display().to_string();
+    if dirs.contains(&dir) {
+        return;
+    }
+    dirs.push(dir);
+    let message = format!(
+        "error: a series chunk below {} cannot be read (SIGBUS): the device fails or the file was \
+         cut; the next start recovers what can be read\n",
+        dirs.join(" or ")
+    );
+    // Never freed: the handler may be reading the one before.
+    BUS_MESSAGE.store(Box::into_raw(Box::new(message)), Ordering::Release);
+    if dirs.len() == 1 {
+        // SAFETY: a zeroed sigaction is a valid one.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        let handler: extern "C" fn(libc::c_int) = end_with_bus_message;
+        action.sa_sigaction = handler as libc::sighandler_t;
+        // SAFETY: the handler only does what is allowed in one.
+        let set = unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) };
+        if set != 0 {
+            tracing::warn!("cannot handle SIGBUS: a bad sector ends the process without a message");
+        }
+    }
+}
+
+extern "C" fn end_with_bus_message(_: libc::c_int) {
+    let message = BUS_MESSAGE.load(Ordering::Acquire);
+    // SAFETY: null, or a string that is never freed nor changed.
+    if let Some(message) = unsafe { message.as_ref() } {
+        // SAFETY: write(2) is allowed in a signal handler; the bytes are the string's.
+        unsafe { libc::write(2, message.as_ptr().cast(), message.len()) };
+    }
+    // SAFETY: allowed in a signal handler.
+    unsafe { libc::_exit(1) }
 }
 
 #[cfg(test)]
