@@ -16,6 +16,7 @@
 //!   passed since its last request began: fresh, yet at most a hundred small requests per second.
 //!   A busy shard's queue fills meanwhile, so it batches by itself.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use crate::ack::Acks;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::encode::{LeftOut, RemoteWriteV1};
-use crate::outcome::Outcome;
+use crate::outcome::{Attempt, Outcome};
 use crate::queue::{Level, Queue};
 use crate::report::Reporter;
 use crate::send::Sender;
@@ -41,6 +42,9 @@ const FUTILE_BATCHES: u32 = 8;
 /// Into how many parts a batch is cut then.
 const FUTILE_PARTS: usize = 16;
 
+/// A request that is given up may still be answered so long: then it is known what became of it.
+const ANSWER_GRACE: Duration = Duration::from_secs(2);
+
 /// What all workers of an endpoint have in common.
 pub(crate) struct Shared {
     pub(crate) store: wal::Store,
@@ -52,6 +56,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Sends once; no answer if the batch is given up meanwhile and does not get one soon.
+    async fn send(&self, batch: &Batch, body: Bytes, attempt: u64) -> Option<Attempt> {
+        let mut sending = pin!(self.sender.send(body, attempt));
+        tokio::select! {
+            result = &mut sending => Some(result),
+            () = self.gives_up(batch) => tokio::time::timeout(ANSWER_GRACE, sending).await.ok(),
+        }
+    }
+
     /// Waits until something of `batch` is given up.
     async fn gives_up(&self, batch: &Batch) {
         let mut news = self.acks.give_ups();
@@ -260,7 +273,6 @@ impl Worker {
             return delivery;
         };
         let Shared {
-            sender,
             stats,
             reporter,
             clock,
@@ -269,12 +281,9 @@ impl Worker {
         self.last_start = Some(Instant::now());
         for attempt in 0.. {
             let start = clock.monotonic();
-            let result = tokio::select! {
-                result = sender.send(body.clone(), attempt) => result,
-                () = self.shared.gives_up(batch) => {
-                    delivery.given_up = true;
-                    break;
-                }
+            let Some(result) = self.shared.send(batch, body.clone(), attempt).await else {
+                delivery.given_up = true;
+                break;
             };
             let now = clock.monotonic();
             stats.attempted(now.saturating_sub(start));

@@ -149,10 +149,15 @@ impl Tailer {
             return Ok(None);
         };
         let Shared { store, stats, .. } = &*self.shared;
-        let mut routed = self.router.route(&frame, store, stats);
+        let begin = frame.begin_mark();
+        let routed = self.router.route(&frame, store, stats);
         let lost = self.tail.take_lost();
-        self.shared.lost(&lost);
-        routed.tally += lost;
+        if lost.total() > 0 {
+            // At once, not with the frame: what is given up must not wait for an endpoint that is
+            // away.
+            self.shared.lost(&lost);
+            self.shared.acks.passed(begin, lost, stats);
+        }
         Ok(Some(routed))
     }
 

@@ -204,6 +204,9 @@ impl Segments {
 
     /// Bytes of frames between two positions: what interrupted runs left unused does not count.
     pub(crate) fn bytes_between(&self, from: Position, to: Position) -> u64 {
+        if from >= to {
+            return 0;
+        }
         let files = self.files.lock();
         let mut bytes = 0;
         let keys = (self.id_of(from), 0)..=(self.id_of(to), u32::MAX);

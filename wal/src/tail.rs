@@ -52,6 +52,15 @@ impl<'a> Frame<'a> {
         self.header.position.plus(self.header.frame_bytes())
     }
 
+    /// Its beginning, with the records of the log before that.
+    #[must_use]
+    pub const fn begin_mark(&self) -> Mark {
+        Mark {
+            position: self.header.position,
+            records: self.header.records_before,
+        }
+    }
+
     /// Its end, with the records of the log before that.
     #[must_use]
     pub const fn end_mark(&self) -> Mark {
@@ -214,15 +223,12 @@ impl Tail {
         };
         self.tries = 0;
         let open = self.open.as_mut().ok_or(Error::Closed)?;
-        let limit = open.reader.segment.end();
-        match open.reader.look(position, limit)? {
-            Look::Frame(header, body) => Ok(Frame { header, body }),
-            // It checked a moment ago and nobody writes there.
-            Look::BrokenBody(_) | Look::Broken => Err(Error::Malformed {
-                at: 0,
-                what: "the same bytes twice",
-            }),
-        }
+        // It was checked where it was looked at, and nobody writes there.
+        let body = position.plus(FRAME_HEADER_BYTES as u64);
+        let body = open
+            .reader
+            .range(body, body.plus(u64::from(header.body_bytes)))?;
+        Ok(Frame { header, body })
     }
 
     /// Takes what lies between the records read and `records` as lost.
