@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ingest::proto::{Label, Sample, TimeSeries, WriteRequest};
 use prost::Message;
@@ -37,6 +38,11 @@ pub(crate) struct Sender {
 impl Sender {
     /// Starts sending to the agent that receives on `port`; `name` tells its series from others'.
     pub(crate) fn start(port: u16, name: &str) -> Self {
+        Self::start_paced(port, name, Duration::ZERO)
+    }
+
+    /// The same with so much time between an acknowledgement and the next request.
+    pub(crate) fn start_paced(port: u16, name: &str, pace: Duration) -> Self {
         let stream = Stream::new(name);
         let (acked, stop) = (
             Arc::new(AtomicI64::new(0)),
@@ -51,6 +57,7 @@ impl Sender {
                     let number = acked.load(Ordering::Relaxed);
                     until_acked(&mut client, &stream.request(number));
                     acked.store(number + 1, Ordering::Relaxed);
+                    std::thread::sleep(pace);
                 }
             })
         };

@@ -8,6 +8,7 @@
 //! | `backend` | Prometheus and VictoriaMetrics: receive, die, come back, tell what they hold |
 //! | `scraper` | node exporter and a Prometheus agent that scrapes it and remote-writes |
 //! | `load` | senders that know what was acknowledged |
+//! | `sink` | a backend that keeps what came twice, and goes away or slows down when told to |
 
 #![allow(dead_code, reason = "every test binary uses another part of this")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
@@ -18,6 +19,7 @@ pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod scraper;
+pub(crate) mod sink;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant, UNIX_EPOCH};
