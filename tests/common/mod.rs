@@ -3,6 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | `process` | a child that ends with the test and shows its log when the test fails |
+//! | `mount` | file systems that a test may fill and break |
 //! | `http` | requests over plain sockets |
 //! | `agent` | Penstock: start, kill, restart, its own metrics |
 //! | `backend` | Prometheus and VictoriaMetrics: receive, die, come back, tell what they hold |
@@ -17,6 +18,7 @@ pub(crate) mod agent;
 pub(crate) mod backend;
 pub(crate) mod http;
 pub(crate) mod load;
+pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod scraper;
 pub(crate) mod sink;

@@ -6,7 +6,7 @@
 //! # Threads
 //! - One accepts; one per connection reads requests and answers them. All end with the sink.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -304,6 +304,15 @@ impl Log {
             value,
         });
         self.deliveries.extend(deliveries);
+    }
+
+    /// These samples by the numbers their series have here.
+    pub(crate) fn known(&self, samples: &Expected) -> BTreeSet<(u32, i64)> {
+        let known = samples.iter().filter_map(|(labels, samples)| {
+            let series = *self.series.get(labels)?;
+            Some(samples.iter().map(move |(time, _)| (series, *time)))
+        });
+        known.flatten().collect()
     }
 
     /// Fails unless everything expected came at least once, and nothing else.
