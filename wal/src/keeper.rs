@@ -90,6 +90,7 @@ fn reclaim(shared: &Arc<Shared>) -> Result<(), Error> {
 
 /// Brings the prepared segments up to [`PREPARED_AHEAD`] beyond the one in use.
 pub(crate) fn prepare(shared: &Arc<Shared>) {
+    shared.quota.follow_volume();
     while shared.reserve.lock().prepared.len() <= PREPARED_AHEAD {
         let outcome = prepare_one(shared);
         let full = outcome.as_ref().is_err_and(Error::is_full);

@@ -326,6 +326,18 @@ impl SeriesTable {
         shard.insert_unique(spread(entry.hash), entry, |entry| spread(entry.hash));
     }
 
+    /// Makes the first chunk, before segments prepared ahead take all the room there is.
+    ///
+    /// # Errors
+    /// [`Error::Full`] at the quota or on a full disk, else what the system said.
+    pub(crate) fn prepare(&self) -> Result<(), Error> {
+        let mut define = self.define.lock();
+        match define.slot {
+            Some(_) => Ok(()),
+            None => self.add_chunk(&mut define),
+        }
+    }
+
     fn add_chunk(&self, define: &mut Define) -> Result<(), Error> {
         let slot = self.chunk_count.load(Ordering::Relaxed);
         let place = self.chunks.get(slot).ok_or(Error::Full {

@@ -52,7 +52,8 @@ pub struct StoreOptions {
     pub series_chunk_bytes: u64,
     /// Most series refs.
     pub series_max: u32,
-    /// Most bytes of disk the store may take; none: 80 % of what is free (or its own) at start.
+    /// Most bytes of disk the store may take; none: 80 % of what is free or its own, and at
+    /// least what it cannot work without.
     pub max_disk_bytes: Option<u64>,
     /// Where time comes from.
     pub clock: SharedClock,
@@ -228,6 +229,11 @@ impl Store {
         let (wake, woken) = crossbeam::channel::bounded(1);
         let manual = options.manual;
         let shared = Arc::new(open_shared(dir, options, wake)?);
+        match shared.series.prepare() {
+            // Tried again with the first series.
+            Err(error) if error.is_full() => {}
+            prepared => prepared?,
+        }
         keeper::prepare(&shared);
         let keeper = if manual {
             None
@@ -444,8 +450,7 @@ fn open_shared(
     let (series_count, path) = (series.len(), dir.display());
     tracing::info!(dir = %path, series = series_count, %oldest, %head, "log opened");
     let ring = Ring::new(options.ring_bytes).map_err(Error::io("map the ring of", dir))?;
-    let max = options.max_disk_bytes;
-    quota.set_max(max.or_else(|| default_quota(dir, quota.used())));
+    quota.limit(dir, options.max_disk_bytes, options.disk_bytes_least());
     Ok(Shared {
         body_bytes_max: body_bytes_max(ring.bytes(), segment_bytes),
         quota,
@@ -520,13 +525,4 @@ fn open_files(dirs: &Dirs, options: &StoreOptions, quota: &Arc<Quota>) -> Result
 fn body_bytes_max(ring_bytes: u64, segment_bytes: u64) -> usize {
     let frame_max = (ring_bytes / 4).min(segment_bytes - FILE_HEADER_BYTES as u64);
     usize::try_from(frame_max).unwrap_or(usize::MAX) - FRAME_HEADER_BYTES
-}
-
-/// 80 % of what the store has and could still take of its volume.
-fn default_quota(dir: &Path, used: u64) -> Option<u64> {
-    let volume = rustix::fs::statvfs(dir)
-        .inspect_err(|e| tracing::warn!(error = %e, "cannot tell the volume's size: no disk quota"))
-        .ok()?;
-    let free = volume.f_bavail.saturating_mul(volume.f_frsize);
-    Some((free + used) / 5 * 4)
 }
