@@ -55,9 +55,10 @@ fn unshare(needs: Needs) -> Option<Command> {
             Needs::Memory => "mount -t tmpfs none /mnt",
             Needs::LoopDevice => "losetup --find && mkfs.ext4 -V",
         };
-        let works = command().args(["sh", "-c", probe]).stdout(Stdio::null());
-        let works = works.stderr(Stdio::null()).status();
-        (works.is_ok_and(|status| status.success())).then(command)
+        let mut probing = command();
+        probing.args(["sh", "-c", probe]);
+        let status = probing.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success()).then(command)
     })
 }
 
