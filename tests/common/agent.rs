@@ -61,6 +61,11 @@ impl Agent {
         self.process.is_up(|| is_ok(own_port, "/-/ready"))
     }
 
+    /// Where its log is, with one directory for each writer.
+    pub(crate) fn storage(&self) -> PathBuf {
+        self.dir.join(STORAGE)
+    }
+
     /// What its next start reads.
     pub(crate) fn configure(&self, config: &str) {
         std::fs::write(self.dir.join(CONFIG), config).unwrap();
