@@ -28,6 +28,9 @@ const PACE: Duration = Duration::from_millis(15);
 /// How much later the slow endpoint answers.
 const SLOW: Duration = Duration::from_millis(15);
 
+/// One in so many milliseconds the sink that is away comes back.
+const COMES_ONE_IN: u32 = 600;
+
 /// Small, so that little can be in flight.
 const SHARDS: usize = 2;
 const CAPACITY: usize = 100;
@@ -70,6 +73,9 @@ struct World {
     sinks: [Sink; 3],
     /// When each run was killed.
     kills: Vec<Instant>,
+    /// When the last sink comes and goes: apart from the moments of the kills, which the seed alone
+    /// tells.
+    outages: fastrand::Rng,
 }
 
 impl World {
@@ -110,6 +116,7 @@ impl World {
         while !is_so(self) {
             assert!(!self.agent.process.has_ended(), "it ended by itself");
             assert!(now() < end, "no progress");
+            self.come_or_go();
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -123,12 +130,12 @@ impl World {
         self.agent.start_again();
     }
 
-    /// Mostly away: comes for some kills, goes for more.
-    fn come_or_go(&self, rng: &mut fastrand::Rng) {
+    /// Called about every millisecond of a wait: stays away three times as long as it comes.
+    fn come_or_go(&mut self) {
         let mostly_away = &self.sinks[2];
         match mostly_away.is_up() {
-            true if rng.u32(0..10) < 4 => mostly_away.go_down(),
-            false if rng.u32(0..10) < 2 => mostly_away.come_back(),
+            true if self.outages.u32(0..COMES_ONE_IN) < 3 => mostly_away.go_down(),
+            false if self.outages.u32(0..COMES_ONE_IN) < 1 => mostly_away.come_back(),
             _ => {}
         }
     }
@@ -157,9 +164,9 @@ fn nothing_acked_is_lost_and_little_comes_twice_across_200_kills() {
         senders,
         sinks,
         kills: Vec::new(),
+        outages: rng.fork(),
     };
     for _ in 0..KILLS {
-        world.come_or_go(&mut rng);
         let moment = Moment::random(&mut rng);
         world.wait(&moment);
         world.kill_and_start_again();
