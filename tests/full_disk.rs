@@ -30,7 +30,7 @@ const BULKY_MAX: i64 = 1000;
 fn a_full_tmpfs_refuses_and_resumes() {
     let name = "a_full_tmpfs_refuses_and_resumes";
     with_mounts(name, Needs::Memory, || {
-        fill_up(|dir| FileSystem::tmpfs(dir, 500))
+        fill_up(|dir| FileSystem::tmpfs(dir, 500));
     });
 }
 
@@ -39,7 +39,7 @@ fn a_full_ext4_refuses_and_resumes() {
     let name = "a_full_ext4_refuses_and_resumes";
     // Its own tables and journal need room too.
     with_mounts(name, Needs::LoopDevice, || {
-        fill_up(|dir| FileSystem::ext4(dir, 560))
+        fill_up(|dir| FileSystem::ext4(dir, 560));
     });
 }
 
