@@ -36,7 +36,7 @@ fn a_dead_endpoint_holds_up_nobody_and_gets_everything_when_it_comes() {
     let empty = agent.lag_bytes(&dead);
     stream.send(agent.port, 0..100);
     until_promptly_delivered(&agent, &live.url());
-    assert_same(&stream.samples(100), &live.samples());
+    assert_same(&stream.samples(0..100), &live.samples());
     let lag = agent.lag_bytes(&dead);
     assert!(lag > empty, "{lag} is more than {empty}");
 
@@ -45,14 +45,14 @@ fn a_dead_endpoint_holds_up_nobody_and_gets_everything_when_it_comes() {
     assert!(agent.lag_bytes(&dead) >= lag);
     stream.send(agent.port, 100..200);
     until_promptly_delivered(&agent, &live.url());
-    assert_same(&stream.samples(200), &live.samples());
+    assert_same(&stream.samples(0..200), &live.samples());
 
     let risen = Backend::start_on(dead_port, Kind::Prometheus, dir.path(), "risen");
     let risen = risen.expect("the port stayed free");
     for backend in [&live, &risen] {
         agent.until_delivered(&backend.url());
         assert_eq!(agent.refused(&backend.url()), 0.0);
-        assert_same(&stream.samples(200), &backend.samples());
+        assert_same(&stream.samples(0..200), &backend.samples());
     }
 }
 
@@ -69,7 +69,7 @@ fn an_endpoint_that_never_answers_holds_up_nobody() {
     let empty = agent.lag_bytes(&silent);
     stream.send(agent.port, 0..100);
     until_promptly_delivered(&agent, &live.url());
-    assert_same(&stream.samples(100), &live.samples());
+    assert_same(&stream.samples(0..100), &live.samples());
     assert!(agent.lag_bytes(&silent) > empty);
     agent.process.signal(rustix::process::Signal::TERM);
     assert!(agent.process.wait(PROMPT).success());

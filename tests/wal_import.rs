@@ -10,8 +10,8 @@ use std::process::Output;
 
 use common::agent::{Agent, config, penstock};
 use common::backend::{Backend, Kind, assert_same, count, url};
+use common::recorder::{self, Received, Recorder};
 use common::scraper::Scraper;
-use common::sink::{self, Received, Sink};
 use common::{PATIENCE, eventually, free_port};
 use ingest::prometheus_wal::{Event, PrometheusWal, Record};
 use ingest::proto::TimeSeries;
@@ -91,25 +91,25 @@ fn expected(log: &Path) -> Received {
                     let mut bytes = Vec::new();
                     series.append_canonical(&mut bytes).unwrap();
                     let labels = TimeSeries::decode(&bytes[..]).unwrap().labels;
-                    names.insert(series.reference, sink::labels(&labels));
+                    names.insert(series.reference, recorder::labels(&labels));
                 }
             }
             Record::Samples(samples) => {
                 for sample in samples {
                     let item = [(sample.timestamp_ms, sample.value_bits)].into_iter();
-                    sink::add(&mut all.samples, &names[&sample.reference], item);
+                    recorder::add(&mut all.samples, &names[&sample.reference], item);
                 }
             }
             Record::Histograms(histograms) => {
                 for one in histograms.iter().filter(|one| one.message.schema != -53) {
                     let item = [one.message.encode_to_vec()].into_iter();
-                    sink::add(&mut all.histograms, &names[&one.reference], item);
+                    recorder::add(&mut all.histograms, &names[&one.reference], item);
                 }
             }
             Record::Exemplars(exemplars) => {
                 for one in exemplars {
                     let item = [one.message().unwrap().encode_to_vec()].into_iter();
-                    sink::add(&mut all.exemplars, &names[&one.sample.reference], item);
+                    recorder::add(&mut all.exemplars, &names[&one.sample.reference], item);
                 }
             }
             other => panic!("{other:?}"),
@@ -133,7 +133,7 @@ fn every_sample_of_a_real_log_arrives_in_order() {
     assert_eq!(summary["series"], counted("series"));
     assert_eq!(summary["complete"], true);
 
-    let sink = Sink::start();
+    let sink = Recorder::start();
     let agent = Agent::start_with(dir.path(), &[], |port| {
         let url = format!("url = \"{}\"", sink.url());
         let with_histograms = format!("{url}\n    send_native_histograms = true");

@@ -7,6 +7,10 @@ use super::http::{get, is_ok, metric};
 use super::process::Process;
 use super::{PATIENCE, eventually, free_port, on_free_port};
 
+const CONFIG: &str = "config.penstock";
+/// Where it keeps its log.
+pub(crate) const STORAGE: &str = "storage";
+
 /// A Penstock: receiver `in`, writer `out`, one store.
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -25,19 +29,19 @@ impl Agent {
         Self::start_with(dir, arguments, |port| config(port, urls))
     }
 
-    /// The same with a configuration that receives on the port it is given.
+    /// The same with a configuration that receives on the given port.
     pub(crate) fn start_with(
         dir: &Path,
         arguments: &[&str],
-        configuration: impl Fn(u16) -> String,
+        config: impl Fn(u16) -> String,
     ) -> Self {
         on_free_port(|port| {
-            std::fs::write(dir.join("config.penstock"), configuration(port)).unwrap();
+            std::fs::write(dir.join(CONFIG), config(port)).unwrap();
             let own_port = free_port();
             let mut all = vec![
                 "run".to_owned(),
-                dir.join("config.penstock").display().to_string(),
-                format!("--storage.path={}", dir.join("storage").display()),
+                dir.join(CONFIG).display().to_string(),
+                format!("--storage.path={}", dir.join(STORAGE).display()),
                 format!("--server.http.listen-addr=127.0.0.1:{own_port}"),
             ];
             all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
@@ -55,6 +59,16 @@ impl Agent {
     fn is_ready(&mut self) -> bool {
         let own_port = self.own_port;
         self.process.is_up(|| is_ok(own_port, "/-/ready"))
+    }
+
+    /// Where its log is, with one directory for each writer.
+    pub(crate) fn storage(&self) -> PathBuf {
+        self.dir.join(STORAGE)
+    }
+
+    /// What its next start reads.
+    pub(crate) fn configure(&self, config: &str) {
+        std::fs::write(self.dir.join(CONFIG), config).unwrap();
     }
 
     /// Starts it again after it has ended: same address, same storage. Does not wait.
@@ -109,9 +123,14 @@ pub(crate) fn penstock(arguments: &[String]) -> Command {
 
 /// A configuration that receives on `port` and ships to `urls`.
 pub(crate) fn config(port: u16, urls: &[String]) -> String {
+    config_with(port, urls, "")
+}
+
+/// The same with more lines in each endpoint.
+pub(crate) fn config_with(port: u16, urls: &[String], more: &str) -> String {
     let endpoints: String = urls
         .iter()
-        .map(|url| format!("  endpoint {{\n    url = \"{url}\"\n  }}\n"))
+        .map(|url| format!("  endpoint {{\n    url = \"{url}\"\n{more}  }}\n"))
         .collect();
     format!(
         "prometheus.receive_http \"in\" {{\n  http {{\n    listen_address = \"127.0.0.1\"\n    \

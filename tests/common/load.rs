@@ -4,10 +4,12 @@
 //! sends the next one: so the acknowledged ones are the first ones, and their number says which.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ingest::proto::{Label, Sample, TimeSeries, WriteRequest};
 use prost::Message;
@@ -31,12 +33,18 @@ pub(crate) struct Sender {
     stream: Stream,
     acked: Arc<AtomicI64>,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    /// Ends with the requests whose answer was lost.
+    thread: JoinHandle<Vec<i64>>,
 }
 
 impl Sender {
     /// Starts sending to the agent that receives on `port`; `name` tells its series from others'.
     pub(crate) fn start(port: u16, name: &str) -> Self {
+        Self::start_paced(port, name, Duration::ZERO)
+    }
+
+    /// The same with so much time between an acknowledgement and the next request.
+    pub(crate) fn start_paced(port: u16, name: &str, pace: Duration) -> Self {
         let stream = Stream::new(name);
         let (acked, stop) = (
             Arc::new(AtomicI64::new(0)),
@@ -47,11 +55,16 @@ impl Sender {
             let thread = std::thread::Builder::new().name(name.to_owned());
             thread.spawn(move || {
                 let mut client = Client::new(port);
+                let mut repeated = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let number = acked.load(Ordering::Relaxed);
-                    until_acked(&mut client, &stream.request(number));
+                    if until_acked(&mut client, &stream.request(number)).was_lost {
+                        repeated.push(number);
+                    }
                     acked.store(number + 1, Ordering::Relaxed);
+                    std::thread::sleep(pace);
                 }
+                repeated
             })
         };
         let thread = thread.unwrap();
@@ -71,21 +84,37 @@ impl Sender {
 
     /// Stops after the request it is at, which is acknowledged too; what was acknowledged.
     pub(crate) fn stop(self) -> Samples {
+        self.finish().0
+    }
+
+    /// The same, and which samples of it may have been taken more than once, because the answer to
+    /// their request was lost.
+    pub(crate) fn finish(self) -> (Samples, Samples) {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
-        self.stream.samples(self.acked.load(Ordering::Relaxed))
+        let repeated = self.thread.join().unwrap();
+        let acked = self.acked.load(Ordering::Relaxed);
+        let samples = self.stream.samples(0..acked);
+        (samples, self.stream.samples(repeated))
     }
 }
 
-fn until_acked(client: &mut Client, request: &[u8]) {
+/// How a request was acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct Acked {
+    /// There was another attempt, which may have been taken too.
+    was_lost: bool,
+}
+
+fn until_acked(client: &mut Client, request: &[u8]) -> Acked {
     let end = now() + PATIENCE;
+    let mut was_lost = false;
     loop {
         let outcome = client.write(request);
         match &outcome {
-            Ok(reply) if reply.status == 204 => return,
+            Ok(reply) if reply.status == 204 => return Acked { was_lost },
             // 4xx is for good; nothing that is sent here may get it.
             Ok(reply) => assert!(reply.status >= 500, "{reply:?}"),
-            Err(_) => {}
+            Err(error) => was_lost |= error.kind() != ErrorKind::ConnectionRefused,
         }
         assert!(now() < end, "no acknowledgement: {outcome:?}");
         std::thread::sleep(POLL_INTERVAL);
@@ -152,10 +181,10 @@ impl Stream {
         }
     }
 
-    /// The samples of the first `requests` requests, as a backend tells them.
-    pub(crate) fn samples(&self, requests: i64) -> Samples {
+    /// The samples of these requests, as a backend tells them.
+    pub(crate) fn samples(&self, numbers: impl IntoIterator<Item = i64>) -> Samples {
         let mut all = Samples::new();
-        for number in 0..requests {
+        for number in numbers {
             for labels in self.labels(number) {
                 let labels = serde_json::to_string(&labels).unwrap();
                 let sample = (self.time_ms(number), number.to_string());

@@ -3,12 +3,14 @@
 //! | file | does |
 //! |---|---|
 //! | `process` | a child that ends with the test and shows its log when the test fails |
+//! | `mount` | file systems that a test may fill and break |
 //! | `http` | requests over plain sockets |
 //! | `agent` | Penstock: start, kill, restart, its own metrics |
 //! | `backend` | Prometheus and VictoriaMetrics: receive, die, come back, tell what they hold |
 //! | `scraper` | node exporter and a Prometheus agent that scrapes it and remote-writes |
-//! | `sink` | a backend that takes everything and tells what it was |
+//! | `recorder` | a backend that takes everything and tells what it was |
 //! | `load` | senders that know what was acknowledged |
+//! | `sink` | a backend that keeps what came twice, and goes away or slows down when told to |
 
 #![allow(dead_code, reason = "every test binary uses another part of this")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
@@ -17,7 +19,9 @@ pub(crate) mod agent;
 pub(crate) mod backend;
 pub(crate) mod http;
 pub(crate) mod load;
+pub(crate) mod mount;
 pub(crate) mod process;
+pub(crate) mod recorder;
 pub(crate) mod scraper;
 pub(crate) mod sink;
 

@@ -215,6 +215,7 @@ fn reclaim(shared: &Arc<Shared>, keep: u64) -> Result<(), Error> {
 
 /// Brings the prepared segments up to [`PREPARED_AHEAD`] beyond the one in use.
 pub(crate) fn prepare(shared: &Arc<Shared>) {
+    shared.quota.follow_volume();
     while shared.reserve.lock().prepared.len() <= PREPARED_AHEAD {
         let mut outcome = prepare_one(shared);
         while outcome.as_ref().is_err_and(Error::is_full) && relieve(shared) {

@@ -85,8 +85,7 @@ pub(crate) fn open_shared(
     let (series_count, path) = (series.len(), dir.display());
     tracing::info!(dir = %path, series = series_count, %oldest, %head, "log opened");
     let ring = Ring::new(options.ring_bytes).map_err(Error::io("map the ring of", dir))?;
-    let max = options.max_disk_bytes;
-    quota.set_max(max.or_else(|| default_quota(dir, quota.used())));
+    quota.limit(dir, options.max_disk_bytes, options.disk_bytes_least());
     Ok(Shared {
         body_bytes_max: body_bytes_max(ring.bytes(), segment_bytes),
         quota,
@@ -172,13 +171,4 @@ fn open_files(dirs: &Dirs, options: &StoreOptions, quota: &Arc<Quota>) -> Result
 fn body_bytes_max(ring_bytes: u64, segment_bytes: u64) -> usize {
     let frame_max = (ring_bytes / 4).min(segment_bytes - FILE_HEADER_BYTES as u64);
     usize::try_from(frame_max).unwrap_or(usize::MAX) - FRAME_HEADER_BYTES
-}
-
-/// 80 % of what the store has and could still take of its volume.
-fn default_quota(dir: &Path, used: u64) -> Option<u64> {
-    let volume = rustix::fs::statvfs(dir)
-        .inspect_err(|e| tracing::warn!(error = %e, "cannot tell the volume's size: no disk quota"))
-        .ok()?;
-    let free = volume.f_bavail.saturating_mul(volume.f_frsize);
-    Some((free + used) / 5 * 4)
 }

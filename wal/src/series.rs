@@ -287,6 +287,18 @@ impl SeriesTable {
         shard.insert_unique(spread(entry.hash), entry, |entry| spread(entry.hash));
     }
 
+    /// Makes the first chunk, before segments prepared ahead take all the room there is.
+    ///
+    /// # Errors
+    /// [`Error::Full`] at the quota or on a full disk, else what the system said.
+    pub(crate) fn prepare(&self) -> Result<(), Error> {
+        let mut define = self.define.lock();
+        match define.writer.chunk() {
+            Some(_) => Ok(()),
+            None => define.writer.begin_chunk(&self.arena, false),
+        }
+    }
+
     /// The record at this arena word counts for nothing any more.
     fn bury(&self, words: u32) {
         let pin = epoch::pin();

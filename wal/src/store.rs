@@ -69,7 +69,8 @@ pub struct StoreOptions {
     pub series_chunk_bytes: u64,
     /// Most series refs.
     pub series_max: u32,
-    /// Most bytes of disk the store may take; none: 80 % of what is free (or its own) at start.
+    /// Most bytes of disk the store may take; none: 80 % of what is free or its own, and at
+    /// least what it cannot work without.
     pub max_disk_bytes: Option<u64>,
     /// Where time comes from.
     pub clock: SharedClock,
@@ -353,6 +354,11 @@ impl Store {
         let (wake, woken) = crossbeam::channel::bounded(1);
         let manual = options.manual;
         let shared = Arc::new(open_shared(dir, options, wake)?);
+        match shared.series.prepare() {
+            // Tried again with the first series.
+            Err(error) if error.is_full() => {}
+            prepared => prepared?,
+        }
         keeper::prepare(&shared);
         let committer = Committer::new(shared.clone());
         let store = Self {

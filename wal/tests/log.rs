@@ -220,6 +220,20 @@ fn new_series_do_not_grow_the_disk_beyond_the_quota() {
 }
 
 #[test]
+fn the_smallest_quota_has_room_for_data() {
+    let dir = scratch();
+    // As by default, a chunk takes as much as a segment.
+    let mut quota = options(Arc::new(HastyDisk));
+    quota.series_chunk_bytes = quota.segment_bytes;
+    let smallest = quota.disk_bytes_least();
+    quota.max_disk_bytes = Some(smallest);
+    let store = Store::open(dir.path(), quota).unwrap();
+    let batch = samples(&store, &[1, 2, 3], 1);
+    store.writer().unwrap().append(&batch, &[]).unwrap();
+    assert!(store.disk_bytes().0 <= smallest);
+}
+
+#[test]
 fn a_quota_that_holds_nothing_is_refused_at_once() {
     let dir = scratch();
     let quota = StoreOptions {
