@@ -277,7 +277,9 @@ impl Tail {
         let start = segment.first();
         if start > self.mark.position {
             let position = self.mark.position;
-            if segment.previous_end().is_none_or(|end| end > position) {
+            let is_gap = segment.previous_end().is_none_or(|end| end > position);
+            // Runs that were cut off before they wrote anything leave a gap with nothing in it.
+            if is_gap && segment.records_before() != Some(self.mark.records) {
                 self.lose_segments(start);
                 self.skipped = Some(DropReason::MissingSegment);
             }
