@@ -147,6 +147,29 @@ impl Truth {
         numbers
     }
 
+    /// Adds the numbers of all frames there are, as [`Self::read`].
+    ///
+    /// # Errors
+    /// What the tail said; to be called again.
+    pub(crate) fn read_on(
+        &self,
+        store: &Store,
+        tail: &mut Tail,
+        numbers: &mut Vec<usize>,
+    ) -> Result<(), wal::Error> {
+        while let Some(frame) = tail.next()? {
+            self.check(store, &frame, numbers);
+        }
+        Ok(())
+    }
+
+    /// Everything that is acknowledged by now lies before this number.
+    pub(crate) fn assert_delivered(&self, before: usize) {
+        let newest = self.0.iter().rposition(|written| written.acked_at != NEVER);
+        let all = newest.map_or(0, |newest| newest + 1);
+        assert!(before >= all, "{all} acknowledged, {before} can be read");
+    }
+
     /// Reads everything as an endpoint of which `delivered` records were delivered for good, the log
     /// having been cut after `at` operations: what is owed is there, and the account adds up.
     pub(crate) fn settle(&self, store: &Store, endpoint: &Endpoint, delivered: usize, at: usize) {
