@@ -35,11 +35,7 @@ fn earlier() -> &'static (Life, Image) {
         };
         let mut life = live(dir.path(), 3, habits);
         life.truth.forget();
-        let mut platter = Platter::default();
-        for op in &life.ops {
-            platter.apply(op);
-        }
-        let image = platter.cut(Cut::Kill, &mut fastrand::Rng::with_seed(0));
+        let image = Platter::whole(&life.ops);
         (life, image)
     })
 }
@@ -92,10 +88,8 @@ impl Use<'_> {
                     .truth
                     .append(&self.store, &mut self.writer, &numbers, rest);
                 let committed = committer.commit_now();
-                self.note(
-                    &appended.as_ref().map(|()| ()),
-                    &committed.as_ref().map(|_| ()),
-                )?;
+                let answers = [appended.as_ref().err(), committed.as_ref().err()];
+                self.note(answers)?;
                 let done = appended.is_ok() && committed.is_ok();
                 taken += usize::from(done);
                 self.keep(round)?;
@@ -118,15 +112,11 @@ impl Use<'_> {
         Ok(())
     }
 
-    fn note(
-        &mut self,
-        appended: &Result<(), &Error>,
-        committed: &Result<(), &Error>,
-    ) -> Result<(), Error> {
-        if committed.is_ok() {
+    fn note(&mut self, [appended, committed]: [Option<&Error>; 2]) -> Result<(), Error> {
+        if committed.is_none() {
             self.run.truth.acked(0);
         }
-        for error in [appended, committed].into_iter().filter_map(|r| r.err()) {
+        for error in [appended, committed].into_iter().flatten() {
             self.run.refused += 1;
             if error.is_poisoned() {
                 return Err(Error::Poisoned(error.to_string()));

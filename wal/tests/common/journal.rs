@@ -160,6 +160,22 @@ pub(crate) struct Content {
 }
 
 impl Content {
+    /// The byte there; zero behind everything written.
+    pub(crate) fn byte(&self, offset: usize) -> u8 {
+        self.bytes.get(offset).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        usize::try_from(self.size).unwrap()
+    }
+
+    /// The same with some bits of a byte changed.
+    pub(crate) fn flipped(&self, offset: usize, bits: u8) -> Self {
+        let mut flipped = self.clone();
+        flipped.patch(offset as u64, &[self.byte(offset) ^ bits]);
+        flipped
+    }
+
     fn patch(&mut self, offset: u64, with: &[u8]) {
         let at = usize::try_from(offset).unwrap();
         let end = at + with.len();
@@ -261,6 +277,15 @@ impl Platter {
                 self.names.insert(new.clone(), at);
             }
         }
+    }
+
+    /// What the process sees now.
+    pub(crate) fn whole(ops: &[Op]) -> Image {
+        let mut platter = Self::default();
+        for op in ops {
+            platter.apply(op);
+        }
+        platter.cut(Cut::Kill, &mut fastrand::Rng::with_seed(0))
     }
 
     /// What a cut now leaves.

@@ -235,7 +235,7 @@ impl Truth {
 
 /// The bytes of raw record `number`.
 fn payload(number: usize, bytes: usize) -> Vec<u8> {
-    let fill = (number % 251) as u8;
+    let fill = u8::try_from(number % 251).unwrap();
     let mut payload = vec![fill; bytes.max(8)];
     payload[..8].copy_from_slice(&(number as u64).to_le_bytes());
     payload
