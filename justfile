@@ -11,6 +11,10 @@ check:
 test:
     tests/run
 
+# power cuts and changed bytes, far more of them than `test` has time for
+slow:
+    PENSTOCK_TEST_SEEDS=200000 PENSTOCK_TEST_EXHAUSTIVE=1 cargo nextest run -p wal --profile slow --test power_cut --test corruption
+
 # the main job in a minute
 demo:
     cargo run --release -- demo

@@ -8,6 +8,7 @@
 //! [`walk`] skips what does not check to the next record that does, and says how many bytes that
 //! cost. Broken bytes are left as they are: the next record goes behind them.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use memmap2::Mmap;
 use crate::bytes::{align_8, get_u32, get_u64, next_nonzero, put_u32, put_u64};
 use crate::fs::{Disk, DiskFile};
 use crate::header::{FILE_HEADER_BYTES, FileHeader, SERIES_MAGIC};
+use crate::reader::read_header_page;
 use crate::{Error, SeriesRef, sys};
 
 /// Bytes in front of a record's labels.
@@ -86,9 +88,7 @@ impl Chunk {
     /// What the system said, or what is wrong with the header.
     pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self, Error> {
         let file = disk.open(path).map_err(Error::io("open", path))?;
-        let mut page = vec![0; FILE_HEADER_BYTES];
-        let bytes = disk.read_full_at(&file, &mut page, 0);
-        page.truncate(bytes.map_err(Error::io("read", path))?);
+        let page = read_header_page(disk, &file).map_err(Error::io("read", path))?;
         let header = FileHeader::decode(&page, SERIES_MAGIC, path)?;
         let map = sys::map_file(file.file()).map_err(Error::io("map", path))?;
         Ok(Self::new(file, header, map))
@@ -132,16 +132,20 @@ impl Chunk {
 /// Makes a file of its full size with its header, and its name, durable.
 ///
 /// # Errors
-/// What the system said; the file is removed then (should that fail too, recovery meets an empty
-/// file, which it removes).
+/// What the system said; the file is removed then (should that fail too, the next try removes it, or
+/// recovery).
 pub(crate) fn create_with_header(
     disk: &Arc<dyn Disk>,
     path: &Path,
     header: &FileHeader,
 ) -> Result<DiskFile, Error> {
-    let file = disk
-        .create(path, header.file_bytes)
-        .map_err(Error::io("create", path))?;
+    let mut created = disk.create(path, header.file_bytes);
+    // Names found at the start are not given out again: this one is of a try that failed.
+    if matches!(&created, Err(e) if e.kind() == io::ErrorKind::AlreadyExists) {
+        disk.remove(path).map_err(Error::io("remove", path))?;
+        created = disk.create(path, header.file_bytes);
+    }
+    let file = created.map_err(Error::io("create", path))?;
     let made = disk
         .write_all_at(&file, &header.encode(), 0)
         .and_then(|()| disk.sync(&file))

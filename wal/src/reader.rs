@@ -21,10 +21,13 @@ use crate::bytes::next_nonzero;
 use crate::error::Error;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::fs::{Disk, DiskFile};
+use crate::header::FILE_HEADER_BYTES;
 use crate::segment::Segment;
 
 const WINDOW_BYTES: usize = 1 << 20;
 const PAGE_BYTES: usize = 4096;
+/// So often a page the device refuses is asked for before it counts as lost.
+pub(crate) const READ_TRIES: u32 = 3;
 
 /// What stands at a position.
 #[derive(Debug)]
@@ -185,6 +188,22 @@ impl FrameReader {
         self.unreadable = unreadable;
         Ok(())
     }
+}
+
+/// The first page of a file, or what there is of it.
+///
+/// # Errors
+/// What the system said, [`READ_TRIES`] times.
+pub(crate) fn read_header_page(disk: &Arc<dyn Disk>, file: &DiskFile) -> io::Result<Vec<u8>> {
+    let mut page = vec![0; FILE_HEADER_BYTES];
+    let mut read = disk.read_full_at(file, &mut page, 0);
+    for _ in 1..READ_TRIES {
+        if read.is_err() {
+            read = disk.read_full_at(file, &mut page, 0);
+        }
+    }
+    page.truncate(read?);
+    Ok(page)
 }
 
 /// Fills `buffer` from `offset` on; how many bytes the file had, and the ranges of the file the device

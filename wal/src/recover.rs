@@ -17,7 +17,7 @@ use crate::frame::FrameKind;
 use crate::fs::Disk;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, SEGMENT_MAGIC};
 use crate::ledger::read_whole;
-use crate::reader::{FrameReader, Look};
+use crate::reader::{FrameReader, Look, read_header_page};
 use crate::segment::{Segment, Segments};
 use crate::{Error, Mark, Position, dir, quarantine};
 
@@ -128,9 +128,7 @@ pub(crate) fn recover(
 /// [`Error::BadHeader`], also for a file with the name of another.
 pub(crate) fn read_header(disk: &Arc<dyn Disk>, path: &Path) -> Result<Segment, Error> {
     let file = disk.open(path).map_err(Error::io("open", path))?;
-    let mut page = vec![0; FILE_HEADER_BYTES];
-    let bytes = disk.read_full_at(&file, &mut page, 0);
-    page.truncate(bytes.map_err(Error::io("read", path))?);
+    let page = read_header_page(disk, &file).map_err(Error::io("read", path))?;
     let header = FileHeader::decode(&page, SEGMENT_MAGIC, path)?;
     Ok(Segment { header, file })
 }

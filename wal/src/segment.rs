@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -57,6 +58,12 @@ impl Segment {
         }
     }
 
+    /// Records of the log before it, if a recovery began it.
+    pub(crate) fn records_before(&self) -> Option<u64> {
+        let header = &self.header;
+        (header.generation == 0 && header.previous_end > 0).then_some(header.records_before)
+    }
+
     /// Where the segment begins in the log.
     pub(crate) const fn start(&self) -> Position {
         Position::new(self.header.id * self.header.file_bytes)
@@ -90,6 +97,8 @@ pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     quota: Arc<Quota>,
     files: Mutex<BTreeMap<FileKey, Arc<Segment>>>,
+    /// Whether a file was removed and may come back. Written by the keeper.
+    removal_is_loose: AtomicBool,
 }
 
 impl Segments {
@@ -106,6 +115,7 @@ impl Segments {
             disk,
             quota,
             files,
+            removal_is_loose: AtomicBool::new(false),
         }
     }
 
@@ -239,19 +249,28 @@ impl Segments {
         end
     }
 
-    /// Removes the segments before `keep`; returns how many.
+    /// Removes the segments before `keep`, durably and one by one: the log on disk has no gap, and
+    /// what they named is free when this returns. How many were removed.
     ///
     /// # Errors
     /// What the system said; what was removed until then is gone from the set.
     pub(crate) fn remove_before(&self, keep: u64) -> Result<u64, Error> {
         let mut removed = 0;
-        while let Some(segment) = self.first_from(0).filter(|s| s.header.id < keep) {
+        loop {
+            if self.removal_is_loose.load(Ordering::Relaxed) {
+                let synced = self.disk.sync_dir(&self.dir);
+                synced.map_err(Error::io("sync", &self.dir))?;
+                self.removal_is_loose.store(false, Ordering::Relaxed);
+            }
+            let Some(segment) = self.first_from(0).filter(|s| s.header.id < keep) else {
+                return Ok(removed);
+            };
             let path = segment.file.path();
             self.disk.remove(path).map_err(Error::io("remove", path))?;
+            self.removal_is_loose.store(true, Ordering::Relaxed);
             self.change(|files| drop(files.remove(&segment.key())));
             removed += 1;
         }
-        Ok(removed)
     }
 
     /// Removes the segments after `keep`, which nothing was ever written to.

@@ -208,13 +208,17 @@ impl Committer {
         io: &mut impl CommitIo,
         completed: u64,
     ) -> Result<(), Error> {
-        let mut result = self.commit(io, completed).await;
-        if let Err(error) = &result {
-            tracing::error!(%error, "a commit failed: going on in a fresh file");
-            result = match self.replace_failed() {
-                Ok(()) => self.commit(io, completed).await,
-                Err(error) => Err(error),
-            };
+        // What failed the last time and could not be replaced then must not be used again.
+        let mut result = self.replace_failed();
+        if result.is_ok() {
+            result = self.commit(io, completed).await;
+            if let (Err(error), true) = (&result, self.failed.is_some()) {
+                tracing::error!(%error, "a commit failed: going on in a fresh file");
+                result = match self.replace_failed() {
+                    Ok(()) => self.commit(io, completed).await,
+                    Err(error) => Err(error),
+                };
+            }
         }
         match &result {
             Ok(()) => self.shared.set_stall(Stall::Commit, None),

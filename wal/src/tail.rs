@@ -24,13 +24,11 @@ use crate::endpoint::EndpointState;
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, RawRecords, decode_samples};
 use crate::header::FILE_HEADER_BYTES;
 use crate::ledger::{ALL_ENDPOINTS, Loss};
-use crate::reader::{FrameReader, Look};
+use crate::reader::{FrameReader, Look, READ_TRIES};
+use crate::segment::Segments;
 use crate::store::Shared;
 use crate::tally::Tally;
 use crate::{DropReason, Error, Mark, Position, Sample, quarantine};
-
-/// So often a page the device refuses is asked for before it counts as lost.
-const READ_TRIES: u32 = 3;
 
 /// A frame read back from the log.
 #[derive(Clone, Copy, Debug)]
@@ -270,10 +268,11 @@ impl Tail {
 
     /// Opens the file of the position; false if there is nothing to read at all.
     fn open_file(&mut self, durable: Position) -> Result<bool, Error> {
+        let segments = &self.shared.segments;
+        self.open.take_if(|open| open.is_left(segments));
         if self.open.is_some() {
             return Ok(true);
         }
-        let segments = &self.shared.segments;
         let id = segments.id_of(self.mark.position);
         let first = segments.start_of(id).plus(FILE_HEADER_BYTES as u64);
         self.mark.position = self.mark.position.max(first);
@@ -283,7 +282,9 @@ impl Tail {
         let start = segment.first();
         if start > self.mark.position {
             let position = self.mark.position;
-            if segment.previous_end().is_none_or(|end| end > position) {
+            let is_gap = segment.previous_end().is_none_or(|end| end > position);
+            // Runs that were cut off before they wrote anything leave a gap with nothing in it.
+            if is_gap && segment.records_before() != Some(self.mark.records) {
                 self.lose_segments(start);
                 self.skipped = Some(DropReason::MissingSegment);
             }
@@ -397,6 +398,14 @@ impl Tail {
 }
 
 impl Open {
+    /// Whether the segment has gone on in another file since this one was opened: what is durable
+    /// beyond the place where that begins is not in this file.
+    fn is_left(&self, segments: &Segments) -> bool {
+        let segment = &self.reader.segment;
+        let newest = || segments.get(segment.header.id);
+        self.sealed_at.is_none() && newest().is_some_and(|newest| newest.key() != segment.key())
+    }
+
     /// Whether a frame behind `position`, from `next` on, was appended when `position` was known to
     /// be durable. Without such a frame, what is broken may be of the last group that an interrupted
     /// run wrote, and never have been acknowledged.

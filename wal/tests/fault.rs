@@ -1,264 +1,320 @@
-//! Fails each disk operation in turn and proves: no crash, no false acknowledgement, nothing lost.
-#![allow(clippy::unwrap_used, reason = "tests")]
+//! Fails each disk operation in turn, in every way, and proves: no crash, no false acknowledgement,
+//! nothing lost, and no file used again of which a sync failed.
+//!
+//! A run opens the store an earlier life left, goes on with it, and ends. Then the store is opened on
+//! a healthy disk: as the process left it, as the device had it, and as a power cut may leave it.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod common;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use common::{HastyDisk, Named, ack_all, define, named, open, options, read_all, scratch};
-use wal::fs::{Disk, DiskFile};
-use wal::{Error, Sample, Store};
+use common::faulty::{Cache, Fault, FaultyDisk, Plan};
+use common::journal::{Cut, Image, Platter, lay_out};
+use common::life::{ENDPOINTS, Habits, Life, Truth, live, repeatable};
+use common::{HastyDisk, ack_all, scratch};
+use wal::{Endpoint, Error, Store, Tail, Writer};
 
-/// Which operation fails, and how.
-#[derive(Debug)]
-struct FaultyDisk {
-    done: AtomicU64,
-    /// The first operation to fail and the first not to fail any more.
-    fails: std::ops::Range<u64>,
-    kind: io::ErrorKind,
+/// Beyond every operation.
+const EVER: usize = usize::MAX - 1;
+const ROUNDS: u32 = 8;
+/// So often a call that failed is made again: more often than the device fails.
+const TRIES: usize = 400;
+
+/// What the store is when the faulty disk gets it.
+fn earlier() -> &'static (Life, Image) {
+    static EARLIER: OnceLock<(Life, Image)> = OnceLock::new();
+    EARLIER.get_or_init(|| {
+        let dir = scratch();
+        let habits = Habits {
+            rounds: 14,
+            reopens: false,
+            ..Habits::default()
+        };
+        let mut life = live(dir.path(), 3, habits);
+        life.truth.forget();
+        let image = Platter::whole(&life.ops);
+        (life, image)
+    })
 }
 
-impl FaultyDisk {
-    fn pass(&self) -> io::Result<()> {
-        let number = self.done.fetch_add(1, Ordering::Relaxed);
-        if self.fails.contains(&number) {
-            Err(self.kind.into())
-        } else {
-            Ok(())
-        }
-    }
-}
-
-impl Disk for FaultyDisk {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        HastyDisk.create_dir(dir)
-    }
-    fn create(&self, path: &Path, bytes: u64) -> io::Result<DiskFile> {
-        self.pass()?;
-        HastyDisk.create(path, bytes)
-    }
-    fn open(&self, path: &Path) -> io::Result<DiskFile> {
-        self.pass()?;
-        HastyDisk.open(path)
-    }
-    fn read_at(&self, file: &DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        HastyDisk.read_at(file, buffer, offset)
-    }
-    fn write_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        // Half of it arrives.
-        if let Err(e) = self.pass() {
-            HastyDisk.write_all_at(file, &bytes[..bytes.len() / 2], offset)?;
-            return Err(e);
-        }
-        HastyDisk.write_at(file, bytes, offset)
-    }
-    fn sync(&self, file: &DiskFile) -> io::Result<()> {
-        self.pass()?;
-        HastyDisk.sync(file)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.pass()?;
-        HastyDisk.sync_dir(dir)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.pass()?;
-        HastyDisk.remove(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.pass()?;
-        HastyDisk.rename(from, to)
-    }
-}
-
-const ROUNDS: i64 = 20;
-const SAMPLES: u32 = 1200;
-/// After this round, everything was delivered.
-const DELIVERED: i64 = 8;
-
-/// What a run under faults acknowledged, and how many operations it made.
-struct Outcome {
-    acked: Vec<Named>,
-    /// How many of them were delivered.
-    delivered: usize,
+/// A run on a faulty disk.
+struct Run {
+    truth: Truth,
+    /// Records each endpoint has for good.
+    delivered: [usize; 2],
+    opened: bool,
+    /// Calls until the store was open.
+    opening: u64,
     refused: usize,
     poisoned: bool,
-    operations: u64,
+    disk: Arc<FaultyDisk>,
 }
 
-/// [`ROUNDS`] requests that grow the series, cross segments, deliver and reclaim.
-fn run(dir: &Path, fails: std::ops::Range<u64>, kind: io::ErrorKind) -> Result<Outcome, Error> {
-    let disk = Arc::new(FaultyDisk {
-        done: AtomicU64::new(0),
-        fails,
-        kind,
-    });
-    let store = Store::open(dir, options(disk.clone()))?;
-    let endpoint = store.endpoint("one")?;
-    store.endpoints_complete();
-    let mut tail = endpoint.tail();
-    let mut committer = store.committer().unwrap();
-    let mut writer = store.writer()?;
-    let mut outcome = Outcome {
-        acked: vec![],
-        delivered: 0,
+/// Does it until the device lets it, or the store says that it is over.
+fn insist<T>(mut what: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    for _ in 0..TRIES {
+        match what() {
+            Ok(done) => return Ok(done),
+            Err(e) if e.is_poisoned() => return Err(e),
+            Err(_) => {}
+        }
+    }
+    what()
+}
+
+/// A store in use.
+struct Use<'r> {
+    run: &'r mut Run,
+    store: Store,
+    endpoints: Vec<(Endpoint, Tail)>,
+    writer: Writer,
+}
+
+impl Use<'_> {
+    /// Requests that grow the series and cross segments; deliveries, reclaim and cleaning.
+    fn live(&mut self, patient: bool) -> Result<(), Error> {
+        let mut committer = self.store.committer().unwrap();
+        let mut taken = 0;
+        for round in 0..ROUNDS {
+            let mut tries = 0;
+            loop {
+                let numbers: Vec<u32> = (0..5).chain(round * 20 + 900..round * 20 + 930).collect();
+                let rest = (i64::from(round), Some(8000));
+                let appended = self
+                    .run
+                    .truth
+                    .append(&self.store, &mut self.writer, &numbers, rest);
+                let committed = committer.commit_now();
+                let answers = [appended.as_ref().err(), committed.as_ref().err()];
+                self.note(answers)?;
+                let done = appended.is_ok() && committed.is_ok();
+                taken += usize::from(done);
+                self.keep(round)?;
+                tries += 1;
+                if done || !patient || tries == TRIES {
+                    break;
+                }
+            }
+        }
+        if patient {
+            // What is acknowledged drains whatever the device does, and in the end it works again.
+            insist(|| committer.commit_now())?;
+            self.run.truth.acked(0);
+            assert!(
+                taken > 0 && self.store.stall().is_none(),
+                "{:?}",
+                self.store.stall()
+            );
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, [appended, committed]: [Option<&Error>; 2]) -> Result<(), Error> {
+        if committed.is_none() {
+            self.run.truth.acked(0);
+        }
+        for error in [appended, committed].into_iter().flatten() {
+            self.run.refused += 1;
+            if error.is_poisoned() {
+                return Err(Error::Poisoned(error.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first endpoint keeps up with what is acknowledged, and all is kept tidy.
+    fn keep(&mut self, round: u32) -> Result<(), Error> {
+        for at in 0..if round == ROUNDS / 2 { 2 } else { 1 } {
+            let (endpoint, tail) = &mut self.endpoints[at];
+            let mut numbers = Vec::new();
+            insist(|| self.run.truth.read_on(&self.store, tail, &mut numbers))?;
+            ack_all(endpoint, tail);
+            if let Some(last) = numbers.last() {
+                self.run.delivered[at] = last + 1;
+            }
+            self.run.truth.assert_delivered(self.run.delivered[at]);
+        }
+        self.store.keep();
+        for _ in 0..8 {
+            // Says what the device said; everything is as it was.
+            let _more = self.store.clean();
+        }
+        Ok(())
+    }
+}
+
+fn run(dir: &Path, plan: Plan, patient: bool) -> Run {
+    let (life, image) = earlier();
+    lay_out(image, dir);
+    let disk = FaultyDisk::new(dir, plan);
+    let mut run = Run {
+        truth: life.truth.clone(),
+        delivered: [0, 1].map(|at| life.delivered(at, EVER)),
+        opened: false,
+        opening: 0,
         refused: 0,
         poisoned: false,
-        operations: 0,
+        disk: disk.clone(),
     };
-    for round in 0..ROUNDS {
-        let first = u32::try_from(round).unwrap() * 10;
-        let numbers: Vec<u32> = (first..first + SAMPLES).collect();
-        let appended = define(&store, &numbers).and_then(|refs| {
-            let sample = |series| Sample {
-                series,
-                timestamp_ms: round,
-                value_bits: 1,
-            };
-            let batch: Vec<_> = refs.into_iter().map(sample).collect();
-            writer.append(&batch, &[]).map(|_| batch)
-        });
-        let committed = committer.commit_now();
-        match (appended, committed) {
-            (Ok(batch), Ok(_)) => outcome.acked.extend(batch.iter().map(|s| named(&store, s))),
-            (_, Err(e)) | (Err(e), _) => {
-                outcome.refused += 1;
-                outcome.poisoned |= e.is_poisoned() || matches!(e, Error::Io { .. });
-            }
-        }
-        if round == DELIVERED {
-            read_all(&store, &mut tail);
-            ack_all(&endpoint, &mut tail);
-            outcome.delivered = outcome.acked.len();
-        }
-        store.keep();
+    let open = || Store::open(dir, repeatable(disk.clone(), 5));
+    let store = if patient { insist(open) } else { open() };
+    let Ok(store) = store else {
+        return run;
+    };
+    run.opened = true;
+    let endpoint = |name| insist(|| store.endpoint(name));
+    let endpoints = ENDPOINTS.map(|name| endpoint(name).unwrap());
+    store.endpoints_complete();
+    run.opening = disk.calls();
+    let endpoints = endpoints.map(|e| (e.clone(), e.tail())).into();
+    let mut used = Use {
+        writer: store.writer().unwrap(),
+        store: store.clone(),
+        endpoints,
+        run: &mut run,
+    };
+    let ended = used.live(patient);
+    drop(used);
+    if let Err(error) = ended {
+        // Only series that are neither on the device nor in memory any more end the store.
+        let text = error.to_string();
+        assert!(text.contains(".chunk are neither on the device"), "{text}");
+        run.poisoned = true;
     }
-    drop(committer);
+    assert_eq!(store.failure().is_some(), run.poisoned);
     store.close();
-    outcome.operations = disk.done.load(Ordering::Relaxed);
-    Ok(outcome)
+    assert_eq!(store.lost_bytes(), BTreeMap::new());
+    run
 }
 
-/// Everything acknowledged is there after a start on a healthy disk, unless it was delivered.
-fn check(dir: &Path, outcome: &Outcome, what: &str) {
-    let store = open(dir);
-    let found = read_all(&store, &mut store.endpoint("one").unwrap().tail());
-    let have: std::collections::BTreeSet<_> = found.iter().collect();
-    let owed = &outcome.acked[outcome.delivered..];
-    let missing = owed.iter().filter(|s| !have.contains(s)).count();
-    assert_eq!(missing, 0, "{what}");
-    assert_eq!(store.lost_bytes(), BTreeMap::new(), "{what}");
+/// After a start on a healthy disk everything acknowledged and not delivered is there.
+fn check(run: &Run, dir: &Path) {
+    let misused = run.disk.misused.lock().unwrap().clone();
+    assert!(misused.is_empty(), "{misused:?}");
+    check_open(run, dir);
+    let mut platter = Platter::of(&earlier().1);
+    for op in run.disk.journal.ops() {
+        platter.apply(&op);
+    }
+    for cut in [Cut::PowerAll, Cut::PowerSome { unit: 512 }] {
+        let mut random = fastrand::Rng::with_seed(run.disk.calls());
+        let fresh = scratch();
+        lay_out(&platter.cut(cut, &mut random), fresh.path());
+        check_open(run, fresh.path());
+    }
 }
 
-#[test]
-fn any_failing_operation_refuses_or_poisons_but_loses_nothing() {
+fn check_open(run: &Run, dir: &Path) {
+    let store = Store::open(dir, repeatable(Arc::new(HastyDisk), 6)).unwrap();
+    for (name, delivered) in ENDPOINTS.into_iter().zip(run.delivered) {
+        let endpoint = store.endpoint(name).unwrap();
+        run.truth.settle(&store, &endpoint, delivered, EVER);
+    }
+    assert_eq!(store.lost_bytes(), BTreeMap::new());
+    run.truth.clone().goes_on(&store);
+}
+
+/// Calls of a run of which none fails: until the store is open, and in all.
+fn calls(reads: bool) -> (u64, u64) {
     let dir = scratch();
-    let healthy = run(dir.path(), 0..0, io::ErrorKind::Other).unwrap();
-    let all = usize::try_from(ROUNDS).unwrap() * SAMPLES as usize;
-    assert_eq!((healthy.refused, healthy.acked.len()), (0, all));
+    let healthy = run(dir.path(), Plan::healthy(reads), false);
+    assert!(healthy.opened && healthy.refused == 0);
+    check(&healthy, dir.path());
+    (healthy.opening, healthy.disk.calls())
+}
+
+/// Runs with every call failing in turn; runs that were poisoned.
+fn each_call(fault: Fault, cache: Cache) -> usize {
+    let (_, calls) = calls(true);
+    println!("{calls} calls");
     let mut poisoned = 0;
-    for at in 0..healthy.operations {
-        let kind = if at % 2 == 0 {
-            io::ErrorKind::StorageFull
-        } else {
-            io::ErrorKind::Other
+    for at in 0..calls {
+        let plan = Plan {
+            fails: at..at + 1,
+            fault,
+            cache,
+            reads: true,
         };
+        println!("{plan:?}");
         let dir = scratch();
-        let what = format!("operation {at} fails with {kind:?}");
-        // A start that fails says so; the next one is whole.
-        let Ok(outcome) = run(dir.path(), at..at + 1, kind) else {
-            continue;
-        };
-        assert!(outcome.refused > 0 || outcome.acked.len() == all, "{what}");
-        poisoned += usize::from(outcome.poisoned);
-        check(dir.path(), &outcome, &what);
+        let run = run(dir.path(), plan, false);
+        poisoned += usize::from(run.poisoned);
+        check(&run, dir.path());
+        if matches!(fault, Fault::Interrupted | Fault::Short) {
+            assert!(run.opened && run.refused == 0, "not noticed by anybody");
+        }
     }
-    assert!(poisoned > 0, "some operations are commits");
+    poisoned
 }
 
 #[test]
-fn a_full_disk_refuses_and_then_resumes() {
-    let dir = scratch();
-    // From the first segment beyond those prepared at the start on, creating fails for a while.
-    let disk = Arc::new(ShyDisk::default());
-    let store = Store::open(dir.path(), options(disk.clone())).unwrap();
-    let endpoint = store.endpoint("one").unwrap();
-    let mut committer = store.committer().unwrap();
-    let mut writer = store.writer().unwrap();
-    let refs = define(&store, &(0..500).collect::<Vec<_>>()).unwrap();
-    disk.full.store(true, Ordering::Relaxed);
-    let batch = |t| {
-        refs.iter().map(move |&series| Sample {
-            series,
-            timestamp_ms: t,
-            value_bits: 1,
-        })
-    };
-    let mut taken = 0;
-    for timestamp_ms in 0.. {
-        store.keep();
-        let batch: Vec<_> = batch(timestamp_ms).collect();
-        match writer.append(&batch, &[]) {
-            Ok(_) => taken += batch.len(),
-            Err(e) => {
-                assert!(e.is_full(), "{e}");
-                break;
-            }
-        }
-        committer.commit_now().unwrap();
-    }
-    assert_eq!(store.stats().out_of_space.load(Ordering::Relaxed), 1);
-    // What was acknowledged drains meanwhile.
-    let mut tail = endpoint.tail();
-    assert_eq!(read_all(&store, &mut tail).len(), taken);
-    disk.full.store(false, Ordering::Relaxed);
-    store.keep();
-    assert_eq!(store.stats().out_of_space.load(Ordering::Relaxed), 0);
-    let batch: Vec<_> = batch(-1).collect();
-    writer.append(&batch, &[]).unwrap();
-    committer.commit_now().unwrap();
-    assert_eq!(read_all(&store, &mut tail).len(), batch.len());
-    assert!(store.failure().is_none());
+fn a_call_that_finds_no_space_loses_nothing() {
+    assert_eq!(each_call(Fault::NO_SPACE, Cache::Keeps), 0);
 }
 
-/// A disk that has no room for new files while it is told so.
-#[derive(Debug, Default)]
-struct ShyDisk {
-    full: std::sync::atomic::AtomicBool,
+#[test]
+fn a_call_that_fails_loses_nothing() {
+    assert_eq!(each_call(Fault::IO, Cache::Keeps), 0);
 }
 
-impl Disk for ShyDisk {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        HastyDisk.create_dir(dir)
+#[test]
+fn a_failed_sync_that_takes_back_what_was_written_loses_nothing() {
+    assert!(each_call(Fault::IO, Cache::TakesBack) > 0);
+}
+
+#[test]
+fn interrupted_and_short_reads_and_writes_are_not_noticed() {
+    each_call(Fault::Interrupted, Cache::Keeps);
+    each_call(Fault::Short, Cache::Keeps);
+}
+
+/// From every call on the device fails for a while. A store is not opened without what it cannot
+/// read for as long as a page is asked for, so reads fail once it is open.
+fn each_outage(fault: Fault, reads: bool) {
+    let (opening, all) = calls(reads);
+    for at in if reads { opening } else { 0 }..all {
+        let lasts = [2, 7, 60][usize::try_from(at % 3).unwrap()];
+        let plan = Plan {
+            fails: at..at + lasts,
+            fault,
+            cache: Cache::Keeps,
+            reads,
+        };
+        println!("{plan:?}");
+        let dir = scratch();
+        let run = run(dir.path(), plan, true);
+        assert!(run.opened && !run.poisoned);
+        check(&run, dir.path());
     }
-    fn create(&self, path: &Path, bytes: u64) -> io::Result<DiskFile> {
-        if self.full.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        HastyDisk.create(path, bytes)
-    }
-    fn open(&self, path: &Path) -> io::Result<DiskFile> {
-        HastyDisk.open(path)
-    }
-    fn read_at(&self, file: &DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        HastyDisk.read_at(file, buffer, offset)
-    }
-    fn write_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        HastyDisk.write_at(file, bytes, offset)
-    }
-    fn sync(&self, file: &DiskFile) -> io::Result<()> {
-        HastyDisk.sync(file)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        HastyDisk.sync_dir(dir)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        HastyDisk.remove(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        HastyDisk.rename(from, to)
+}
+
+#[test]
+fn a_full_device_stalls_drains_and_resumes_by_itself() {
+    each_outage(Fault::NO_SPACE, false);
+}
+
+#[test]
+fn a_device_that_fails_stalls_drains_and_resumes_by_itself() {
+    each_outage(Fault::IO, false);
+    each_outage(Fault::IO, true);
+}
+
+#[test]
+fn a_device_that_turns_read_only_refuses_and_drains() {
+    for at in 0..calls(false).1 {
+        let plan = Plan {
+            fails: at..u64::MAX,
+            fault: Fault::READ_ONLY,
+            cache: Cache::Keeps,
+            reads: false,
+        };
+        println!("{plan:?}");
+        let dir = scratch();
+        let run = run(dir.path(), plan, false);
+        assert!(!run.poisoned);
+        check(&run, dir.path());
     }
 }

@@ -63,6 +63,9 @@ impl SeriesTable {
         let mut writer = ChunkWriter::default();
         let mut buffer = Vec::new();
         let dir = table.arena.options.dir.clone();
+        // A chunk that the last process removed must not come back: its sequences are used again.
+        let synced = table.arena.options.disk.sync_dir(&dir);
+        synced.map_err(Error::io("sync", &dir))?;
         for ((id, _), path) in crate::dir::numbered(&dir, "chunk")? {
             table.arena.reserve_id(id);
             let chunk = match Chunk::open(&table.arena.options.disk, &path) {

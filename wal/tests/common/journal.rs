@@ -1,6 +1,6 @@
 //! A disk that writes down what it is told, and the disk as a cut at any point may leave it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -9,6 +9,7 @@ use wal::fs::{Disk, DiskFile};
 
 use super::HastyDisk;
 
+/// What a disk was told; paths from the store's directory on.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Create(PathBuf, u64),
@@ -19,29 +20,55 @@ pub(crate) enum Op {
     Rename(PathBuf, PathBuf),
 }
 
-/// Does what it is told and writes it down.
-#[derive(Debug, Default)]
-pub(crate) struct Journal {
-    ops: Mutex<Vec<Op>>,
+/// A lie of a disk: what it says it did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lie {
+    /// It made names durable.
+    SyncDir,
+    /// It made the files under this directory durable.
+    Sync(&'static str),
 }
 
-impl Journal {
+/// Does what it is told, in memory where the directory is, and writes it down.
+#[derive(Debug)]
+pub(crate) struct JournalDisk {
+    dir: PathBuf,
+    ops: Mutex<Vec<Op>>,
+    lie: Option<Lie>,
+}
+
+impl JournalDisk {
+    /// For a store in `dir`.
+    pub(crate) fn new(dir: &Path) -> Arc<Self> {
+        Self::lying(dir, None)
+    }
+
+    pub(crate) fn lying(dir: &Path, lie: Option<Lie>) -> Arc<Self> {
+        Arc::new(Self {
+            dir: dir.to_owned(),
+            ops: Mutex::default(),
+            lie,
+        })
+    }
+
     /// What was done so far.
     pub(crate) fn ops(&self) -> Vec<Op> {
         self.ops.lock().unwrap().clone()
+    }
+
+    /// How much was done so far.
+    pub(crate) fn len(&self) -> usize {
+        self.ops.lock().unwrap().len()
     }
 
     fn push(&self, op: Op) {
         self.ops.lock().unwrap().push(op);
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.ops.lock().unwrap().len()
+    fn short(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.dir).unwrap().to_owned()
     }
 }
-
-#[derive(Debug)]
-pub(crate) struct JournalDisk(pub(crate) Arc<Journal>);
 
 impl Disk for JournalDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
@@ -49,7 +76,7 @@ impl Disk for JournalDisk {
     }
     fn create(&self, path: &Path, bytes: u64) -> io::Result<DiskFile> {
         let file = HastyDisk.create(path, bytes)?;
-        self.0.push(Op::Create(path.to_owned(), bytes));
+        self.push(Op::Create(self.short(path), bytes));
         Ok(file)
     }
     fn open(&self, path: &Path) -> io::Result<DiskFile> {
@@ -59,140 +86,250 @@ impl Disk for JournalDisk {
         HastyDisk.read_at(file, buffer, offset)
     }
     fn write_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.0
-            .push(Op::Write(file.path().to_owned(), offset, bytes.to_vec()));
+        self.push(Op::Write(self.short(file.path()), offset, bytes.to_vec()));
         HastyDisk.write_at(file, bytes, offset)
     }
     fn sync(&self, file: &DiskFile) -> io::Result<()> {
-        HastyDisk.sync(file)?;
-        self.0.push(Op::Sync(file.path().to_owned()));
+        let path = self.short(file.path());
+        if !matches!(self.lie, Some(Lie::Sync(dir)) if path.starts_with(dir)) {
+            self.push(Op::Sync(path));
+        }
         Ok(())
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.push(Op::SyncDir(dir.to_owned()));
+        if self.lie != Some(Lie::SyncDir) {
+            self.push(Op::SyncDir(self.short(dir)));
+        }
         Ok(())
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.push(Op::Remove(path.to_owned()));
+        self.push(Op::Remove(self.short(path)));
         HastyDisk.remove(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.push(Op::Rename(from.to_owned(), to.to_owned()));
+        self.push(Op::Rename(self.short(from), self.short(to)));
         HastyDisk.rename(from, to)
     }
 }
 
-/// What one file would hold after a power cut.
-#[derive(Clone, Debug, Default)]
-struct Image {
-    synced: Vec<u8>,
-    /// Writes since the last sync.
-    loose: Vec<(u64, Vec<u8>)>,
-    /// Whether its name is durable.
-    named: bool,
-}
-
 /// How much of what was not synced survives the cut.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cut {
     /// A killed process: all of it.
     Kill,
     /// A power cut that takes all of it.
     PowerAll,
-    /// A power cut that takes a random part, in any order, torn at any 512-byte sector.
-    PowerSome(u64),
+    /// A power cut after which every unit of so many bytes is old, new or zero, and every name there
+    /// or not.
+    PowerSome { unit: u64 },
+}
+
+/// What becomes of something that was not synced.
+enum Fate {
+    Old,
+    New,
+    Zero,
 }
 
 impl Cut {
-    fn keeps(self, random: &mut fastrand::Rng) -> bool {
+    fn fate(self, random: &mut fastrand::Rng) -> Fate {
         match self {
-            Self::Kill => true,
-            Self::PowerAll => false,
-            Self::PowerSome(_) => random.bool(),
+            Self::Kill => Fate::New,
+            Self::PowerAll => Fate::Old,
+            Self::PowerSome { .. } => match random.u8(0..8) {
+                0..=2 => Fate::Old,
+                3..=6 => Fate::New,
+                _ => Fate::Zero,
+            },
         }
     }
 
-    fn random(self) -> fastrand::Rng {
-        fastrand::Rng::with_seed(if let Self::PowerSome(seed) = self {
-            seed
-        } else {
-            0
-        })
+    const fn unit(self) -> u64 {
+        match self {
+            Self::PowerSome { unit } => unit,
+            _ => u64::MAX,
+        }
     }
 }
 
-fn patch(bytes: &mut Vec<u8>, offset: u64, with: &[u8]) {
-    let at = usize::try_from(offset).unwrap();
-    if bytes.len() < at + with.len() {
-        bytes.resize(at + with.len(), 0);
-    }
-    bytes[at..at + with.len()].copy_from_slice(with);
+/// The bytes of a file up to the last that is not zero, and its size.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Content {
+    bytes: Vec<u8>,
+    size: u64,
 }
 
-/// Lays out in `to` what a cut after `ops` leaves of the store in `from`.
-pub(crate) fn lay_out(ops: &[Op], from: &Path, to: &Path, cut: Cut) {
-    let mut random = cut.random();
-    let mut files: BTreeMap<PathBuf, Image> = BTreeMap::new();
-    // Names whose removal is not durable yet: the file may come back.
-    let mut ghosts: BTreeMap<PathBuf, Image> = BTreeMap::new();
-    for op in ops {
+impl Content {
+    /// The byte there; zero behind everything written.
+    pub(crate) fn byte(&self, offset: usize) -> u8 {
+        self.bytes.get(offset).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        usize::try_from(self.size).unwrap()
+    }
+
+    /// The same with some bits of a byte changed.
+    pub(crate) fn flipped(&self, offset: usize, bits: u8) -> Self {
+        let mut flipped = self.clone();
+        flipped.patch(offset as u64, &[self.byte(offset) ^ bits]);
+        flipped
+    }
+
+    fn patch(&mut self, offset: u64, with: &[u8]) {
+        let at = usize::try_from(offset).unwrap();
+        let end = at + with.len();
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes[at..end].copy_from_slice(with);
+        self.size = self.size.max(end as u64);
+    }
+}
+
+/// What a disk holds after a cut, by path from the store's directory on.
+pub(crate) type Image = BTreeMap<PathBuf, Content>;
+
+/// Lays an image out as files.
+pub(crate) fn lay_out(image: &Image, to: &Path) {
+    for name in ["series", "segments", "positions", "quarantine"] {
+        std::fs::create_dir_all(to.join(name)).unwrap();
+    }
+    for (path, content) in image {
+        let path = to.join(path);
+        std::fs::write(&path, &content.bytes).unwrap();
+        if content.bytes.len() as u64 != content.size {
+            let file = std::fs::OpenOptions::new().write(true).open(&path);
+            file.unwrap().set_len(content.size).unwrap();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inode {
+    synced: Content,
+    /// Writes since the last sync.
+    loose: Vec<(u64, Vec<u8>)>,
+}
+
+/// A disk's files while it is written to: what is durable and what is not.
+#[derive(Debug, Default)]
+pub(crate) struct Platter {
+    inodes: Vec<Inode>,
+    /// Names as the process sees them, and as the last syncs of their directories left them.
+    names: BTreeMap<PathBuf, usize>,
+    durable: BTreeMap<PathBuf, usize>,
+}
+
+impl Platter {
+    /// Everything in the image is durable.
+    pub(crate) fn of(image: &Image) -> Self {
+        let mut platter = Self::default();
+        for (path, content) in image {
+            let synced = content.clone();
+            platter.names.insert(path.clone(), platter.inodes.len());
+            platter.inodes.push(Inode {
+                synced,
+                loose: vec![],
+            });
+        }
+        platter.durable = platter.names.clone();
+        platter
+    }
+
+    fn inode(&mut self, path: &Path) -> &mut Inode {
+        &mut self.inodes[self.names[path]]
+    }
+
+    pub(crate) fn apply(&mut self, op: &Op) {
         match op {
             Op::Create(path, bytes) => {
-                let synced = vec![0; usize::try_from(*bytes).unwrap()];
-                files.insert(
-                    path.clone(),
-                    Image {
-                        synced,
-                        ..Image::default()
-                    },
-                );
+                self.names.insert(path.clone(), self.inodes.len());
+                let synced = Content {
+                    bytes: vec![],
+                    size: *bytes,
+                };
+                self.inodes.push(Inode {
+                    synced,
+                    loose: vec![],
+                });
             }
             Op::Write(path, offset, bytes) => {
-                files
-                    .get_mut(path)
-                    .unwrap()
-                    .loose
-                    .push((*offset, bytes.clone()));
+                self.inode(path).loose.push((*offset, bytes.clone()));
             }
             Op::Sync(path) => {
-                let image = files.get_mut(path).unwrap();
-                for (offset, bytes) in std::mem::take(&mut image.loose) {
-                    patch(&mut image.synced, offset, &bytes);
+                let inode = self.inode(path);
+                for (offset, bytes) in std::mem::take(&mut inode.loose) {
+                    inode.synced.patch(offset, &bytes);
                 }
             }
             Op::SyncDir(dir) => {
-                ghosts.retain(|path, _| path.parent() != Some(dir));
-                for (path, image) in &mut files {
-                    image.named |= path.parent() == Some(dir);
-                }
+                self.durable.retain(|path, _| path.parent() != Some(dir));
+                let here = self.names.iter().filter(|(p, _)| p.parent() == Some(dir));
+                self.durable
+                    .extend(here.map(|(path, at)| (path.clone(), *at)));
             }
             Op::Remove(path) => {
-                let image = files.remove(path).unwrap();
-                ghosts.insert(path.clone(), image);
+                self.names.remove(path).unwrap();
             }
             Op::Rename(path, new) => {
-                let image = files.remove(path).unwrap();
-                files.insert(new.clone(), image);
+                let at = self.names.remove(path).unwrap();
+                self.names.insert(new.clone(), at);
             }
         }
     }
-    for (path, mut image) in files.into_iter().chain(ghosts.clone()) {
-        let ghost = ghosts.contains_key(&path);
-        if ghost && (matches!(cut, Cut::Kill) || !cut.keeps(&mut random)) {
-            continue;
+
+    /// What the process sees now.
+    pub(crate) fn whole(ops: &[Op]) -> Image {
+        let mut platter = Self::default();
+        for op in ops {
+            platter.apply(op);
         }
-        if !image.named && !cut.keeps(&mut random) {
-            continue;
-        }
-        for (offset, bytes) in &image.loose {
-            for (at, sector) in bytes.chunks(512).enumerate() {
-                if cut.keeps(&mut random) {
-                    patch(&mut image.synced, offset + at as u64 * 512, sector);
-                }
+        platter.cut(Cut::Kill, &mut fastrand::Rng::with_seed(0))
+    }
+
+    /// What a cut now leaves.
+    pub(crate) fn cut(&self, cut: Cut, random: &mut fastrand::Rng) -> Image {
+        let mut image = Image::new();
+        let paths: BTreeSet<_> = self.names.keys().chain(self.durable.keys()).collect();
+        for path in paths {
+            let (old, new) = (self.durable.get(path), self.names.get(path));
+            let there = match cut.fate(random) {
+                _ if old == new => new,
+                Fate::New => new,
+                Fate::Old | Fate::Zero => old,
+            };
+            if let Some(&at) = there {
+                image.insert(path.clone(), self.inodes[at].cut(cut, random));
             }
         }
-        let path = to.join(path.strip_prefix(from).unwrap());
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, image.synced).unwrap();
+        image
+    }
+}
+
+impl Inode {
+    /// Each unit of the file has one fate; zero are the bytes of it that were written, as only those
+    /// were ever anything else.
+    fn cut(&self, cut: Cut, random: &mut fastrand::Rng) -> Content {
+        let mut content = self.synced.clone();
+        let mut fates: BTreeMap<u64, Fate> = BTreeMap::new();
+        for (offset, bytes) in &self.loose {
+            let mut at = 0;
+            while at < bytes.len() {
+                let start = offset + at as u64;
+                let unit = start / cut.unit();
+                let left = (unit + 1).saturating_mul(cut.unit()) - start;
+                let len = usize::try_from(left).unwrap_or(usize::MAX);
+                let part = &bytes[at..bytes.len().min(at.saturating_add(len))];
+                let fate = fates.entry(unit).or_insert_with(|| cut.fate(random));
+                match fate {
+                    Fate::Old => {}
+                    Fate::New => content.patch(start, part),
+                    Fate::Zero => content.patch(start, &vec![0; part.len()]),
+                }
+                at += part.len();
+            }
+        }
+        content
     }
 }

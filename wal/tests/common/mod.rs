@@ -1,14 +1,20 @@
 //! Shared by the log's tests: a store driven by hand, and label sets for it.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test uses its part")]
 
+pub(crate) mod faulty;
 pub(crate) mod journal;
+pub(crate) mod life;
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use wal::fs::{Disk, DiskFile, SystemDisk};
-use wal::{Endpoint, NewSeries, Sample, SeriesRef, Store, StoreOptions, Tail, Tally};
+use wal::{
+    Clock, Endpoint, NewSeries, Random, Sample, SeriesRef, Store, StoreOptions, Tail, Tally,
+};
 
 /// A directory in memory where there is one: these tests write much and keep nothing.
 pub(crate) fn scratch() -> tempfile::TempDir {
@@ -52,6 +58,60 @@ impl Disk for HastyDisk {
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         SystemDisk.rename(from, to)
+    }
+}
+
+/// A clock that stands still unless it is told otherwise.
+#[derive(Debug, Default)]
+pub(crate) struct TestClock {
+    unix_ms: AtomicI64,
+    monotonic_ms: AtomicI64,
+}
+
+impl TestClock {
+    /// Some time after the epoch.
+    pub(crate) fn shared() -> Arc<Self> {
+        let clock = Self::default();
+        clock.jump(1_700_000_000_000);
+        Arc::new(clock)
+    }
+
+    /// Time goes by.
+    pub(crate) fn pass(&self, time: Duration) {
+        let ms = i64::try_from(time.as_millis()).unwrap();
+        self.unix_ms.fetch_add(ms, Ordering::Relaxed);
+        self.monotonic_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// Somebody sets the wall clock.
+    pub(crate) fn jump(&self, ms: i64) {
+        self.unix_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn unix_ms(&self) -> i64 {
+        self.unix_ms.load(Ordering::Relaxed)
+    }
+    fn monotonic(&self) -> Duration {
+        let ms = self.monotonic_ms.load(Ordering::Relaxed);
+        Duration::from_millis(u64::try_from(ms).unwrap())
+    }
+}
+
+/// Chance that can be repeated.
+#[derive(Debug)]
+pub(crate) struct TestRandom(Mutex<fastrand::Rng>);
+
+impl TestRandom {
+    pub(crate) fn shared(seed: u64) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(fastrand::Rng::with_seed(seed))))
+    }
+}
+
+impl Random for TestRandom {
+    fn next_u64(&self) -> u64 {
+        self.0.lock().unwrap().u64(..)
     }
 }
 
