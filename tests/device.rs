@@ -106,7 +106,6 @@ impl Line {
 }
 
 #[test]
-#[ignore = "a failed write ends the process so far"]
 fn a_device_that_refuses_writes_for_a_while_is_survived() {
     let name = "a_device_that_refuses_writes_for_a_while_is_survived";
     with_mounts(name, Needs::LoopDevice, || {
@@ -133,7 +132,6 @@ fn a_device_that_refuses_writes_for_a_while_is_survived() {
 }
 
 #[test]
-#[ignore = "a failed write ends the process so far"]
 fn a_file_system_that_turns_read_only_is_drained_and_used_again_after_its_repair() {
     let name = "a_file_system_that_turns_read_only_is_drained_and_used_again_after_its_repair";
     with_mounts(name, Needs::LoopDevice, || {
@@ -156,7 +154,6 @@ fn a_file_system_that_turns_read_only_is_drained_and_used_again_after_its_repair
 }
 
 #[test]
-#[ignore = "nobody looks whether the directory is still there so far"]
 fn a_storage_directory_that_is_renamed_away_and_back_is_survived() {
     let dir = tempfile::tempdir().unwrap();
     let mut line = Line::start(dir.path());
@@ -178,7 +175,6 @@ fn a_storage_directory_that_is_renamed_away_and_back_is_survived() {
 }
 
 #[test]
-#[ignore = "the signal ends the process without a word so far"]
 fn a_series_file_that_cannot_be_read_ends_the_process_with_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let mut line = Line::start(dir.path());

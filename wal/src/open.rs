@@ -66,7 +66,7 @@ pub(crate) fn open_shared(
     disk.create_dir(dir).map_err(Error::io("create", dir))?;
     let lock = DirLock::take(dir)?;
     let dirs = Dirs::create(&disk, dir)?;
-    sys::explain_bus_errors(dir);
+    sys::explain_bus_errors(&dirs.series);
     let ledger = Ledger::open(&disk, dir)?;
     let quota = Arc::new(Quota::new());
     let Opened {
@@ -158,7 +158,8 @@ fn open_files(dirs: &Dirs, options: &StoreOptions, quota: &Arc<Quota>) -> Result
     let (series, found) = SeriesTable::open(series, recovered.next_id)?;
     if found.broken_bytes > 0 || found.unreadable_chunks > 0 {
         let (bytes, chunks) = (found.broken_bytes, found.unreadable_chunks);
-        tracing::warn!(bytes, chunks, "part of the series log cannot be read");
+        let dir = dirs.series.display();
+        tracing::warn!(%dir, bytes, chunks, "part of the series log cannot be read");
     }
     Ok(Opened {
         series,

@@ -30,7 +30,7 @@ mod recover;
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 pub use arena::LABELS_BYTES_MAX;
 use arena::{Arena, ChunkWriter, Staged, Unsynced, check_labels};
@@ -102,6 +102,8 @@ pub struct SeriesTable {
     series_count: AtomicUsize,
     /// Series ever defined by this process.
     defined: AtomicU64,
+    /// Whether the last definition failed, so that this is said once.
+    is_failing: AtomicBool,
     define: Mutex<Define>,
 }
 
@@ -131,6 +133,7 @@ impl SeriesTable {
                 .collect(),
             series_count: AtomicUsize::new(0),
             defined: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
             define: Mutex::new(Define {
                 writer: ChunkWriter::default(),
                 next_ref: 1,
@@ -223,6 +226,22 @@ impl SeriesTable {
         self.publish(&mut define)?;
         chunk.synced.store(to, Ordering::Release);
         Ok(())
+    }
+
+    /// Tells the operator when defining begins to fail, and when it works again.
+    fn report(&self, result: &Result<(), Error>) {
+        match result {
+            Err(error @ Error::Io { .. }) => {
+                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "new series are refused until the device takes them");
+                }
+            }
+            Ok(()) if self.is_failing.load(Ordering::Relaxed) => {
+                self.is_failing.store(false, Ordering::Relaxed);
+                tracing::info!("new series are taken again");
+            }
+            _ => {}
+        }
     }
 
     /// Puts one record into the buffer.

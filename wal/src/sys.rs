@@ -272,7 +272,7 @@ impl<T> Drop for EpochCell<T> {
 /// What the handler of SIGBUS says; null before there is a store.
 static BUS_MESSAGE: AtomicPtr<String> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Lets the process end with one clear line when a mapped file of a store in `dir` cannot be read: a
+/// Lets the process end with one clear line when a mapped chunk file in `dir` cannot be read: a
 /// bad sector, or a file that somebody has cut. The next start reads with plain calls, which answer
 /// with an error instead, and recovers the rest.
 pub(crate) fn explain_bus_errors(dir: &Path) {
@@ -284,7 +284,7 @@ pub(crate) fn explain_bus_errors(dir: &Path) {
     }
     dirs.push(dir);
     let message = format!(
-        "error: a series chunk below {} cannot be read (SIGBUS): the device fails or the file was \
+        "error: a series chunk in {} cannot be read (SIGBUS): the device fails or the file was \
          cut; the next start recovers what can be read\n",
         dirs.join(" or ")
     );

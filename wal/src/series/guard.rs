@@ -114,7 +114,9 @@ impl<'t> SeriesGuard<'t> {
         let mut define = self.table.define.lock();
         let defined = self.define_each(&mut define, new);
         let published = self.table.publish(&mut define);
-        defined.and(published)
+        let result = defined.and(published);
+        self.table.report(&result);
+        result
     }
 
     fn define_each(&self, define: &mut Define, new: &mut [NewSeries<'_>]) -> Result<(), Error> {
