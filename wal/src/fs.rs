@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 /// An open file that knows its path.
@@ -111,6 +111,25 @@ pub trait Disk: Send + Sync + fmt::Debug {
         Ok(done)
     }
 
+    /// The first place from `from` on that may hold something other than zeros; none if there is
+    /// nothing but zeros. A disk that cannot tell answers `from`.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn next_data(&self, file: &DiskFile, from: u64) -> io::Result<Option<u64>> {
+        let bytes = file.file.metadata()?.len();
+        Ok(Some(from).filter(|from| *from < bytes))
+    }
+
+    /// Gives back the space of `[from, to)`, which reads as zeros from then on. The file keeps its
+    /// size. Whether that was done: some disks cannot.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn give_back(&self, _file: &DiskFile, _from: u64, _to: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Makes the contents of a file durable (fdatasync).
     ///
     /// # Errors
@@ -185,6 +204,25 @@ impl Disk for SystemDisk {
 
     fn write_at(&self, file: &DiskFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
         file.file.write_at(bytes, offset)
+    }
+
+    fn next_data(&self, file: &DiskFile, from: u64) -> io::Result<Option<u64>> {
+        match rustix::fs::seek(&file.file, SeekFrom::Data(from)) {
+            Ok(data) => Ok(Some(data)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(from)),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn give_back(&self, file: &DiskFile, from: u64, to: u64) -> io::Result<bool> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let punch = || rustix::fs::fallocate(&file.file, flags, from, to - from);
+        match rustix::io::retry_on_intr(punch) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 
     fn sync(&self, file: &DiskFile) -> io::Result<()> {

@@ -97,6 +97,12 @@ pub(crate) fn recover(
         records = records.max(Some(segment.header.records_before));
         let segment = Arc::new(segment);
         if end.is_none() {
+            let nothing = disk.next_data(&segment.file, FILE_HEADER_BYTES as u64);
+            if matches!(nothing, Ok(None)) {
+                // Prepared ahead and never written to.
+                disk.remove(&path).map_err(Error::io("remove", &path))?;
+                continue;
+            }
             // The newest file with a frame in it ends the log; those behind it are empty.
             let found = log_end(disk, &segment)?;
             end = found.map(|found| found.position);
@@ -108,8 +114,12 @@ pub(crate) fn recover(
             records = records.max(Some(found.records));
             // What a killed process left in the page cache must not vanish after it was sent.
             disk.sync(&segment.file).map_err(Error::io("sync", &path))?;
+            segments.insert(segment.clone());
+            // Or every crash while an endpoint is away would cost a segment's space.
+            segments.give_back_rest(&segment, found.position);
+        } else {
+            segments.insert(segment);
         }
-        segments.insert(segment);
     }
     if end.is_none() && next_id > 0 {
         // Everything there was is acknowledged, or set aside and in the ledger. 0 would say "new".
@@ -130,7 +140,7 @@ pub(crate) fn read_header(disk: &Arc<dyn Disk>, path: &Path) -> Result<Segment, 
     let file = disk.open(path).map_err(Error::io("open", path))?;
     let page = read_header_page(disk, &file).map_err(Error::io("read", path))?;
     let header = FileHeader::decode(&page, SEGMENT_MAGIC, path)?;
-    Ok(Segment { header, file })
+    Ok(Segment::new(header, file))
 }
 
 /// Removes a file; what it holds from `from` on, unless that is zeros only, goes to quarantine. A file

@@ -12,9 +12,11 @@
 //! is. Readers that still map a removed segment keep reading it.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -24,11 +26,18 @@ use crate::header::{FILE_HEADER_BYTES, FileHeader, SEGMENT_MAGIC};
 use crate::quota::Quota;
 use crate::{Error, Mark, Position};
 
+/// What the system counts space in.
+const BLOCK_BYTES: u64 = 512;
+/// Space is given back in whole pages.
+const PAGE_BYTES: u64 = 4096;
+
 /// One segment file.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) header: FileHeader,
     pub(crate) file: DiskFile,
+    /// What it takes of the disk.
+    disk_bytes: AtomicU64,
 }
 
 /// What a new segment file is to be.
@@ -46,6 +55,19 @@ pub(crate) struct Begin {
 pub(crate) type FileKey = (u64, u32);
 
 impl Segment {
+    pub(crate) fn new(header: FileHeader, file: DiskFile) -> Self {
+        let allocated = file
+            .file()
+            .metadata()
+            .map(|found| found.blocks() * BLOCK_BYTES);
+        let bytes = allocated.map_or(header.file_bytes, |bytes| bytes.min(header.file_bytes));
+        Self {
+            header,
+            file,
+            disk_bytes: AtomicU64::new(bytes),
+        }
+    }
+
     pub(crate) const fn key(&self) -> FileKey {
         (self.header.id, self.header.generation)
     }
@@ -123,8 +145,8 @@ impl Segments {
     fn change(&self, change: impl FnOnce(&mut BTreeMap<FileKey, Arc<Segment>>)) {
         let mut files = self.files.lock();
         change(&mut files);
-        self.quota
-            .set_segments(files.len() as u64 * self.segment_bytes);
+        let bytes = |segment: &Arc<Segment>| segment.disk_bytes.load(Ordering::Relaxed);
+        self.quota.set_segments(files.values().map(bytes).sum());
     }
 
     pub(crate) const fn segment_bytes(&self) -> u64 {
@@ -154,7 +176,11 @@ impl Segments {
         };
         let path = segment_path(&self.dir, (begin.id, begin.generation));
         let file = create_with_header(&self.disk, &path, &header)?;
-        let segment = Arc::new(Segment { header, file });
+        let segment = Arc::new(Segment::new(header, file));
+        // Counts in full even where its space cannot be taken ahead.
+        segment
+            .disk_bytes
+            .store(self.segment_bytes, Ordering::Relaxed);
         self.change(|files| drop(files.insert(segment.key(), segment.clone())));
         Ok(segment)
     }
@@ -228,6 +254,28 @@ impl Segments {
             bytes += end.bytes_since(start);
         }
         bytes
+    }
+
+    /// Gives back the space behind `end`, where this file's last frame ends and nothing was ever
+    /// written.
+    pub(crate) fn give_back_rest(&self, segment: &Arc<Segment>, end: Position) {
+        let from = segment.offset_of(end).next_multiple_of(PAGE_BYTES);
+        let to = segment.header.file_bytes;
+        let is_unused =
+            |from| Ok::<_, io::Error>(self.disk.next_data(&segment.file, from)?.is_none());
+        let given = is_unused(from)
+            .and_then(|unused| Ok(unused && self.disk.give_back(&segment.file, from, to)?));
+        match given {
+            Ok(true) => {
+                segment.disk_bytes.store(from, Ordering::Relaxed);
+                self.change(|_| ());
+            }
+            Ok(false) => {}
+            Err(error) => {
+                let path = segment.file.path().display();
+                tracing::warn!(%path, %error, "cannot give back the unused rest");
+            }
+        }
     }
 
     /// The place with `bytes` bytes of frames between it and `to`; the oldest there is if they are

@@ -231,10 +231,8 @@ impl SeriesTable {
     /// Tells the operator when defining begins to fail, and when it works again.
     fn report(&self, result: &Result<(), Error>) {
         match result {
-            Err(error @ Error::Io { .. }) => {
-                if !self.is_failing.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, "new series are refused until the device takes them");
-                }
+            Err(error @ Error::Io { .. }) if !self.is_failing.swap(true, Ordering::Relaxed) => {
+                tracing::error!(%error, "new series are refused until the device takes them");
             }
             Ok(()) if self.is_failing.load(Ordering::Relaxed) => {
                 self.is_failing.store(false, Ordering::Relaxed);

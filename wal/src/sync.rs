@@ -292,6 +292,8 @@ impl Committer {
         }
         let head = segment.end().plus(FILE_HEADER_BYTES as u64).get();
         self.shared.skip_to(&mut reserve, head);
+        drop(reserve);
+        segments.give_back_rest(&segment, at.plus(end.len() as u64));
         Ok(())
     }
 

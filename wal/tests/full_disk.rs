@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use common::{HastyDisk, define, options, read_all, scratch};
-use wal::fs::{Disk, DiskFile};
+use wal::fs::{Disk, DiskFile, SystemDisk};
 use wal::{Sample, Store};
 
 #[test]
@@ -94,4 +94,32 @@ impl Disk for ShyDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         HastyDisk.rename(from, to)
     }
+}
+
+#[test]
+fn restarts_while_an_endpoint_is_away_do_not_take_a_segment_each() {
+    const RUNS: u64 = 20;
+    let dir = scratch();
+    let mut used = 0;
+    for timestamp_ms in 0..i64::try_from(RUNS).unwrap() {
+        // Not closed: each run ends like a killed process.
+        let store = Store::open(dir.path(), options(Arc::new(SystemDisk))).unwrap();
+        let endpoint = store.endpoint("away").unwrap();
+        let refs = define(&store, &(0..10).collect::<Vec<_>>()).unwrap();
+        let samples: Vec<_> = refs
+            .iter()
+            .map(|&series| Sample {
+                series,
+                timestamp_ms,
+                value_bits: 1,
+            })
+            .collect();
+        store.writer().unwrap().append(&samples, &[]).unwrap();
+        store.committer().unwrap().commit_now().unwrap();
+        used = store.disk_bytes().0;
+        let all = read_all(&store, &mut endpoint.tail());
+        assert_eq!(all.len(), 10 * (usize::try_from(timestamp_ms).unwrap() + 1));
+    }
+    let segment = options(Arc::new(SystemDisk)).segment_bytes;
+    assert!(used < RUNS * segment / 2, "{used} bytes after {RUNS} runs");
 }
