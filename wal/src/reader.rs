@@ -6,8 +6,8 @@
 //!
 //! # Failure
 //! Pages the device refuses to read are taken as zeros and noted ([`FrameReader::is_unreadable`]), so
-//! that the frames around them are still found. Where nothing around them can be read either, it is
-//! the device that fails and not a page: that is an error.
+//! that the frames around them are still found. Where nothing around them and not the start of the file
+//! can be read either, it is the device that fails and not a page: that is an error.
 //!
 //! # Limits
 //! A window of [`WINDOW_BYTES`], or of the largest frame met.
@@ -210,7 +210,7 @@ pub(crate) fn read_header_page(disk: &Arc<dyn Disk>, file: &DiskFile) -> io::Res
 /// refused, which are zeros in the buffer.
 ///
 /// # Errors
-/// What the system said, if not a single page could be read.
+/// What the system said, if neither a single page nor the start of the file could be read.
 pub(crate) fn read_pages(
     disk: &Arc<dyn Disk>,
     file: &DiskFile,
@@ -243,7 +243,8 @@ pub(crate) fn read_pages(
             }
         }
     }
-    if any {
+    // All that was asked for may be one bad page: whether the device works the file's header tells.
+    if any || disk.read_full_at(file, &mut [0; 8], 0).is_ok() {
         Ok((read, unreadable))
     } else {
         Err(error)

@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use common::faulty::{FaultyDisk, Plan};
 use common::journal::{Image, JournalDisk, Platter, lay_out};
 use common::life::repeatable;
 use common::{HastyDisk, ack_all, define, labels, scratch};
@@ -208,7 +209,16 @@ fn get(store: &Store, name: &str) -> Got {
     let endpoint = store.endpoint(name).unwrap();
     let mut tail = endpoint.tail();
     let mut records = Vec::new();
-    while let Some(frame) = tail.next().unwrap() {
+    loop {
+        let frame = match tail.next() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            // A page that cannot be read is asked for again before it is given up.
+            Err(error) => {
+                assert!(error.to_string().contains("cannot read"), "{error}");
+                continue;
+            }
+        };
         let mut samples = Vec::new();
         let raw = frame.samples(&mut samples).unwrap();
         let guard = store.series().guard();
@@ -380,4 +390,62 @@ fn a_changed_byte_of_a_position_costs_nothing() {
 #[test]
 fn a_changed_byte_of_the_ledger_costs_nothing() {
     change_all("losses", 0, 1);
+}
+
+/// Opens the store on a device that cannot read one page; the numbers that are read, and what is said
+/// to be lost.
+fn without_page(small: &Small, file: &Path, page: u64) -> [Got; 2] {
+    let dir = scratch();
+    lay_out(&small.image, dir.path());
+    let plan = Plan {
+        bad: Some((file.to_owned(), page..page + 4096)),
+        ..Plan::healthy(false)
+    };
+    let disk = FaultyDisk::new(dir.path(), plan);
+    let store = Store::open(dir.path(), repeatable(disk, 7)).unwrap();
+    NAMES.map(|name| get(&store, name))
+}
+
+/// The first page holds both copies of the header: without it the file is left alone.
+#[test]
+fn a_page_that_cannot_be_read_costs_the_frames_in_it() {
+    let small = small();
+    let end = small.frames.last().unwrap();
+    let segments = small
+        .image
+        .iter()
+        .filter(|(path, _)| path.starts_with("segments"));
+    let pages = segments.flat_map(|(file, content)| {
+        let starts = (0..content.size()).step_by(4096);
+        starts.map(move |first| (file, content, first))
+    });
+    for (file, content, first) in pages {
+        println!("{} page at {first}", file.display());
+        let last = first + 4096;
+        // Taken as zeros, which is right where there are only zeros.
+        if (first..last).all(|at| content.byte(at) == 0) {
+            continue;
+        }
+        let is_hit = |frame: &Written| {
+            let here = frame.at.start.max(first)..frame.at.end.min(last);
+            let lost = first == 0 || here.clone().any(|at| content.byte(at) != 0);
+            frame.file == *file && lost
+        };
+        for (at, got) in without_page(&small, file, first as u64).iter().enumerate() {
+            let owed = &small.frames[small.owed[at][1]..];
+            let (hit, whole): (Vec<_>, Vec<_>) = owed.iter().partition(|f| is_hit(f));
+            let numbers = whole.iter().flat_map(|f| &f.records).map(|r| r.1);
+            let found = got.records.iter().map(|r| r.1);
+            assert!(found.eq(numbers), "all that does not touch the page");
+            let missing = hit.iter().map(|f| f.records.len() as u64).sum();
+            let reason = match first {
+                0 => DropReason::MissingSegment,
+                _ => DropReason::Unreadable,
+            };
+            let counted = Tally::of_dropped(reason, missing);
+            // Nothing tells what stood where the log ends.
+            let is_end = hit.iter().any(|f| f.file == end.file);
+            assert!(got.lost == counted || is_end, "{:?}", got.lost);
+        }
+    }
 }

@@ -237,6 +237,7 @@ fn each_call(fault: Fault, cache: Cache) -> usize {
             fault,
             cache,
             reads: true,
+            bad: None,
         };
         println!("{plan:?}");
         let dir = scratch();
@@ -282,6 +283,7 @@ fn each_outage(fault: Fault, reads: bool) {
             fault,
             cache: Cache::Keeps,
             reads,
+            bad: None,
         };
         println!("{plan:?}");
         let dir = scratch();
@@ -310,6 +312,7 @@ fn a_device_that_turns_read_only_refuses_and_drains() {
             fault: Fault::READ_ONLY,
             cache: Cache::Keeps,
             reads: false,
+            bad: None,
         };
         println!("{plan:?}");
         let dir = scratch();

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{HastyDisk, Named, ack_all, define, named, open, options, read_all, scratch};
-use proptest::prelude::*;
 use wal::{
     Error, IoEngine, Position, RawRecord, RecordKind, Sample, SeriesRef, Store, StoreOptions,
 };
@@ -520,80 +519,4 @@ fn many_writers_one_order_on_io_uring() {
         commits.await.unwrap();
         closer.join().unwrap();
     });
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Append(Vec<u32>),
-    Commit,
-    Keep,
-    Read,
-    Ack,
-    Reopen,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => prop::collection::vec(0..300_u32, 1..400).prop_map(Step::Append),
-        3 => Just(Step::Commit),
-        2 => Just(Step::Keep),
-        2 => Just(Step::Read),
-        1 => Just(Step::Ack),
-        1 => Just(Step::Reopen),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
-
-    /// The real log and a list, side by side; a reopen is a kill (nothing is closed).
-    #[test]
-    fn the_log_behaves_like_a_list(steps in prop::collection::vec(step(), 1..60)) {
-        let dir = scratch();
-        let mut store = open(dir.path());
-        let mut committer = store.committer().unwrap();
-        let mut endpoint = store.endpoint("one").unwrap();
-        let mut tail = endpoint.tail();
-        let (mut durable, mut loose): (Vec<Named>, Vec<Named>) = Default::default();
-        let (mut read, mut acked, mut saved) = (0, 0, 0);
-        for (at, step) in steps.into_iter().enumerate() {
-            match step {
-                Step::Append(numbers) => {
-                    let batch = samples(&store, &numbers, i64::try_from(at).unwrap());
-                    match store.writer().unwrap().append(&batch, &[]) {
-                        Ok(_) => loose.extend(batch.iter().map(|s| named(&store, s))),
-                        Err(e) => prop_assert!(e.is_full(), "{e}"),
-                    }
-                }
-                Step::Commit => {
-                    committer.commit_now().unwrap();
-                    durable.append(&mut loose);
-                }
-                Step::Keep => {
-                    store.keep();
-                    saved = acked;
-                }
-                Step::Read => {
-                    let found = read_all(&store, &mut tail);
-                    prop_assert!(found == durable[read..]);
-                    read = durable.len();
-                }
-                Step::Ack => {
-                    ack_all(&endpoint, &mut tail);
-                    acked = read;
-                }
-                Step::Reopen => {
-                    drop((tail, endpoint, committer, store));
-                    loose.clear();
-                    store = open(dir.path());
-                    committer = store.committer().unwrap();
-                    endpoint = store.endpoint("one").unwrap();
-                    tail = endpoint.tail();
-                    (read, acked) = (saved, saved);
-                }
-            }
-        }
-        prop_assert!(read_all(&store, &mut tail) == durable[read..]);
-        prop_assert_eq!(store.lost_bytes(), BTreeMap::new());
-    }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) cache: Cache,
     /// Reads count and fail too.
     pub(crate) reads: bool,
+    /// Bytes of a file (by the end of its path) that cannot be read.
+    pub(crate) bad: Option<(PathBuf, Range<u64>)>,
 }
 
 impl Plan {
@@ -63,6 +65,7 @@ impl Plan {
             fault: Fault::IO,
             cache: Cache::Keeps,
             reads,
+            bad: None,
         }
     }
 }
@@ -169,6 +172,13 @@ impl Disk for FaultyDisk {
         self.journal.open(path)
     }
     fn read_at(&self, file: &DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let end = offset + buffer.len() as u64;
+        let is_bad = |(path, bytes): &(PathBuf, Range<u64>)| {
+            file.path().ends_with(path) && bytes.start < end && offset < bytes.end
+        };
+        if self.plan.bad.as_ref().is_some_and(is_bad) {
+            Fault::IO.error()?;
+        }
         if !self.plan.reads || !self.fails() {
             return self.journal.read_at(file, buffer, offset);
         }

@@ -286,6 +286,14 @@ impl Default for Habits {
     }
 }
 
+/// Small files, and time and chance of the test.
+pub(crate) fn timed(disk: Arc<dyn Disk>, seed: u64, clock: Arc<TestClock>) -> StoreOptions {
+    StoreOptions {
+        clock,
+        ..repeatable(disk, seed)
+    }
+}
+
 /// Options under which the same calls make the same bytes.
 pub(crate) fn repeatable(disk: Arc<dyn Disk>, seed: u64) -> StoreOptions {
     StoreOptions {
