@@ -8,24 +8,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use wal::{SharedClock, SystemClock};
 
 use crate::Common;
 use crate::fleet::{Template, templates};
 use crate::limit;
-use crate::load::{Brought, Load};
-use crate::measure::{LOAD_CORE, Used, float, percentile, pin_to, process_cpu};
+use crate::load::{Brought, Pace};
+use crate::measure::{LOAD_CORE, float, percentile, pin_to, process_cpu};
+use crate::scene::{Ended, Moment, Scene};
 use crate::sink::Sink;
-use crate::subject::{Program, Subject};
-use crate::table::{Table, millions, publish};
+use crate::subject::Program;
+use crate::table::{Table, millions, millis, publish};
 
 /// Rounds before measuring: define, learn the order, settle.
 const WARM_UP_ROUNDS: u64 = 3;
 /// Time before measuring, behind those rounds.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Longest wait for those rounds.
-const WARM_UP_DEADLINE: Duration = Duration::from_secs(180);
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// The arguments of `e2e`.
 #[derive(Debug, clap::Args)]
@@ -84,16 +81,6 @@ impl Measured {
     }
 }
 
-/// Counts and usage at one moment.
-struct Moment {
-    at: Duration,
-    used: Used,
-    acked: u64,
-    acked_bytes: u64,
-    delivered: u64,
-    delivered_bytes: u64,
-}
-
 /// Measures the agent and publishes the result.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let common = &options.common;
@@ -144,7 +131,6 @@ pub(crate) fn rows(measured: &Measured) -> Vec<(&'static str, String)> {
             format!("{value:.1}")
         }
     };
-    let millis = |value: Duration| format!("{:.1} ms", value.as_secs_f64() * 1e3);
     vec![
         (
             "samples per core-second",
@@ -186,53 +172,29 @@ pub(crate) fn rows(measured: &Measured) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What runs while something is measured.
-struct Scene {
-    subject: Subject,
-    load: Load,
-    sink: Sink,
-    clock: SharedClock,
-}
-
 /// Runs `program` under load and measures it.
 pub(crate) fn measure(
     program: &Program,
     common: &Common,
     templates: &[Template],
 ) -> Result<Measured> {
-    let clock = SystemClock::shared();
     let sink = Sink::start()?;
-    let subject = Subject::start(program, common.scratch()?, sink.address, &clock)?;
-    let paced = program.ships().then_some(&sink.counts);
-    let load = Load::start(
-        subject.ingest(),
-        templates,
-        common.connections,
-        paced,
-        &clock,
-    )?;
+    let pace = if program.ships() {
+        Pace::Delivered(sink.counts.clone())
+    } else {
+        Pace::Closed
+    };
+    let mut scene = Scene::start(program, common, templates, sink, &pace)?;
     let bench_cpu = process_cpu();
-    let mut scene = Scene {
+    let watched = watch(&mut scene, program, common);
+    let clock = scene.clock.clone();
+    let ((start, end), ended) = scene.end(watched)?;
+    let Ended {
         subject,
-        load,
         sink,
-        clock,
-    };
-    let watched = scene.watch(program, common);
-    let Scene {
-        subject,
-        load,
-        sink,
-        clock,
-    } = scene;
-    let (start, end) = match watched {
-        Ok(moments) => moments,
-        // Why the load broke says more than that it did.
-        Err(error) => return load.finish().and(Err(error)),
-    };
-    let log_bytes = subject.log_bytes_per_sample();
-    let progress = load.progress.clone();
-    let brought = load.finish()?;
+        progress,
+        brought,
+    } = ended;
     let others_cpu = process_cpu().saturating_sub(bench_cpu + brought.cpu);
     let acked = float(progress.acked.load(Ordering::Relaxed));
     let malformed = sink.counts.malformed.load(Ordering::Relaxed);
@@ -240,7 +202,7 @@ pub(crate) fn measure(
         bail!("the sink could not read {malformed} requests");
     }
     let mut measured = evaluate(program, common, &start, &end, &brought);
-    measured.log_bytes = log_bytes;
+    measured.log_bytes = subject.log_bytes_per_sample();
     measured.refused = progress.refused.load(Ordering::Relaxed);
     measured.load_ns = brought.cpu.as_secs_f64() / acked * 1e9;
     measured.sink_ns = others_cpu.as_secs_f64() / acked * 1e9;
@@ -248,54 +210,14 @@ pub(crate) fn measure(
     Ok(measured)
 }
 
-impl Scene {
-    /// Waits for the warm-up and then for the time to measure.
-    fn watch(&mut self, program: &Program, common: &Common) -> Result<(Moment, Moment)> {
-        let enough = WARM_UP_ROUNDS * u64::try_from(common.series)?;
-        let deadline = self.clock.monotonic() + WARM_UP_DEADLINE;
-        let warm = self.wait(|now| {
-            let through = if program.ships() {
-                now.delivered
-            } else {
-                now.acked
-            };
-            through >= enough || now.at > deadline
-        })?;
-        if warm.at > deadline {
-            bail!("{} did not warm up in time", program.name());
-        }
-        let start = self.wait(|now| now.at >= warm.at + WARM_UP)?;
-        self.load.record();
-        let end = self.wait(|now| now.at >= start.at + common.duration())?;
-        Ok((start, end))
-    }
-
-    fn wait(&mut self, until: impl Fn(&Moment) -> bool) -> Result<Moment> {
-        loop {
-            let now = self.moment()?;
-            if until(&now) {
-                return Ok(now);
-            }
-            self.subject.check()?;
-            if self.load.is_broken() {
-                bail!("the load gave up");
-            }
-            std::thread::sleep(PAUSE);
-        }
-    }
-
-    fn moment(&self) -> Result<Moment> {
-        let used = self.subject.used()?;
-        let (progress, counts) = (&self.load.progress, &self.sink.counts);
-        Ok(Moment {
-            at: self.clock.monotonic(),
-            used,
-            acked: progress.acked.load(Ordering::Relaxed),
-            acked_bytes: progress.body_bytes.load(Ordering::Relaxed),
-            delivered: counts.samples.load(Ordering::Relaxed),
-            delivered_bytes: counts.body_bytes.load(Ordering::Relaxed),
-        })
-    }
+/// Waits for the warm-up and then for the time to measure.
+fn watch(scene: &mut Scene, program: &Program, common: &Common) -> Result<(Moment, Moment)> {
+    let enough = WARM_UP_ROUNDS * u64::try_from(common.series)?;
+    let warm = scene.warm_up(program, enough)?;
+    let start = scene.wait(|now| now.at >= warm.at + WARM_UP)?;
+    scene.load.record(true);
+    let end = scene.wait(|now| now.at >= start.at + common.duration())?;
+    Ok((start, end))
 }
 
 fn evaluate(

@@ -1,8 +1,10 @@
-//! Turns templates into requests on a few connections, as fast as they are acknowledged.
+//! Turns templates into requests on a few connections, as fast as they are acknowledged or at a rate.
 //!
-//! Closed loop: a connection has one request in flight. When told what has been delivered, it waits
-//! while more than a few rounds are on their way, so that what is measured is a steady state and
-//! not how fast a backlog can be built.
+//! A connection has one request in flight. In a closed loop the next follows the answer; told what
+//! has been delivered, it waits while more than a few rounds are on their way, so that what is
+//! measured is a steady state and not how fast a backlog can be built. At a rate every request has
+//! its time, whatever became of the one before, and its answer time counts from then: a pause of the
+//! subject shows in all the requests that fell due in it.
 //!
 //! # Threads
 //! - `bench-load-N`, one per connection. Requests are dealt out to them like cards, so a series
@@ -19,7 +21,7 @@ use wal::SharedClock;
 
 use crate::fleet::Template;
 use crate::http::Connection;
-use crate::measure::thread_cpu;
+use crate::measure::{float, thread_cpu};
 use crate::sink::Counts;
 
 /// Rounds that may be acknowledged and not yet delivered.
@@ -30,6 +32,43 @@ const LEAD_MS: i64 = 60_000;
 /// Pause while that many are, and before a refused request goes again.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// When a request is sent.
+#[derive(Clone, Debug)]
+pub(crate) enum Pace {
+    /// When the one before is acknowledged.
+    Closed,
+    /// The same, and not much faster than this follows.
+    Delivered(Arc<Counts>),
+    /// At its time.
+    Rate(Rate),
+}
+
+/// Requests at a rate, and how long a pod lives once churn began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    /// Over all connections.
+    pub(crate) requests_per_second: f64,
+    /// Within this time every series is replaced by another.
+    pub(crate) lifetime: Duration,
+}
+
+impl Rate {
+    /// When the request is due, counted from the first.
+    fn due(&self, request: u64) -> Duration {
+        Duration::from_secs_f64(float(request) / self.requests_per_second)
+    }
+
+    /// How many of its pods a request must have replaced so long after churn began.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a small count, rounded down"
+    )]
+    fn replaced(&self, pods: usize, churned: Duration) -> u64 {
+        (churned.as_secs_f64() / self.lifetime.as_secs_f64() * float(pods as u64)) as u64
+    }
+}
+
 /// What the load did so far.
 #[derive(Default, Debug)]
 pub(crate) struct Progress {
@@ -39,7 +78,11 @@ pub(crate) struct Progress {
     pub(crate) body_bytes: AtomicU64,
     /// Requests answered by 429 or 5xx; they were sent again.
     pub(crate) refused: AtomicU64,
+    /// Series that took the place of another.
+    pub(crate) replaced: AtomicU64,
     recording: AtomicBool,
+    /// Nanoseconds on the clock when churn began, at least 1; 0 without churn.
+    churn_since: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -48,6 +91,9 @@ pub(crate) struct Progress {
 pub(crate) struct Brought {
     /// Answer times of the requests while recording.
     pub(crate) latencies: Vec<Duration>,
+    /// At a rate: how late the load itself woke up for requests it had slept for while recording.
+    /// That is in the answer times and not of the subject.
+    pub(crate) woken_late: Vec<Duration>,
     /// What generating and sending took.
     pub(crate) cpu: Duration,
 }
@@ -63,21 +109,25 @@ pub(crate) struct Load {
 /// What a connection needs.
 struct Sender {
     target: SocketAddr,
-    requests: Vec<Template>,
+    /// With their number in the round.
+    requests: Vec<(u64, Template)>,
+    requests_per_round: u64,
     samples_per_round: u64,
+    /// When the first request of all connections is due.
+    began: Duration,
     progress: Arc<Progress>,
-    delivered: Option<Arc<Counts>>,
+    pace: Pace,
     clock: SharedClock,
+    brought: Brought,
 }
 
 impl Load {
-    /// Deals `templates` out to `connections` and starts sending to `target`; with `delivered`,
-    /// not faster than that follows.
+    /// Deals `templates` out to `connections` and starts sending to `target`.
     pub(crate) fn start(
         target: SocketAddr,
         templates: &[Template],
         connections: usize,
-        delivered: Option<&Arc<Counts>>,
+        pace: &Pace,
         clock: &SharedClock,
     ) -> Result<Self> {
         if templates.is_empty() {
@@ -88,15 +138,19 @@ impl Load {
         let mut threads = Vec::new();
         // A connection without requests would look like one that gave up.
         let connections = connections.clamp(1, templates.len());
+        let began = clock.monotonic();
         for number in 0..connections {
-            let requests = templates.iter().skip(number).step_by(connections);
+            let requests = (0..).zip(templates).skip(number).step_by(connections);
             let sender = Sender {
                 target,
-                requests: requests.cloned().collect(),
+                requests: requests.map(|(at, one)| (at, one.clone())).collect(),
+                requests_per_round: templates.len() as u64,
                 samples_per_round,
+                began,
                 progress: progress.clone(),
-                delivered: delivered.cloned(),
+                pace: pace.clone(),
                 clock: clock.clone(),
+                brought: Brought::default(),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("bench-load-{number}"))
@@ -111,9 +165,15 @@ impl Load {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
-    /// Begins to record answer times.
-    pub(crate) fn record(&self) {
-        self.progress.recording.store(true, Ordering::Relaxed);
+    /// Whether to record answer times from now on.
+    pub(crate) fn record(&self, recording: bool) {
+        self.progress.recording.store(recording, Ordering::Relaxed);
+    }
+
+    /// Begins to replace series by others, at `now` on the clock; or ends it.
+    pub(crate) fn churn(&self, now: Option<Duration>) {
+        let since = now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(0).max(1));
+        self.progress.churn_since.store(since, Ordering::Relaxed);
     }
 
     /// Stops after the requests in flight.
@@ -126,32 +186,34 @@ impl Load {
             };
             let brought = brought?;
             all.latencies.extend(brought.latencies);
+            all.woken_late.extend(brought.woken_late);
             all.cpu += brought.cpu;
         }
         all.latencies.sort_unstable();
+        all.woken_late.sort_unstable();
         Ok(all)
     }
 }
 
 impl Sender {
     fn run(mut self) -> Result<Brought> {
-        let mut brought = Brought::default();
         let mut requests = std::mem::take(&mut self.requests);
         let start_ms = self.clock.unix_ms() + LEAD_MS;
         let mut connection = Connection::open(self.target).context("connect to the subject")?;
         for round in 1.. {
-            for template in &mut requests {
+            for (at, template) in &mut requests {
+                let number = u64::from(round - 1) * self.requests_per_round + *at;
+                let due = self.wait(number);
                 if self.progress.stop.load(Ordering::Relaxed) {
-                    brought.cpu = thread_cpu();
-                    return Ok(brought);
+                    self.brought.cpu = thread_cpu();
+                    return Ok(self.brought);
                 }
-                self.wait_for_delivery();
+                self.replace_pods(template, due);
                 let samples = template.samples;
                 let body = template.at_round(start_ms, round);
-                let start = self.clock.monotonic();
                 self.push(&mut connection, body)?;
                 if self.progress.recording.load(Ordering::Relaxed) {
-                    brought.latencies.push(self.clock.monotonic() - start);
+                    self.brought.latencies.push(self.clock.monotonic() - due);
                 }
                 self.progress.acked.fetch_add(samples, Ordering::Relaxed);
                 self.progress
@@ -160,6 +222,39 @@ impl Sender {
             }
         }
         bail!("more rounds than can be counted")
+    }
+
+    /// Until the request is to be sent; when that was, or should have been.
+    fn wait(&mut self, request: u64) -> Duration {
+        match &self.pace {
+            Pace::Closed => self.clock.monotonic(),
+            Pace::Delivered(counts) => {
+                self.wait_for_delivery(counts);
+                self.clock.monotonic()
+            }
+            Pace::Rate(rate) => {
+                let due = self.began + rate.due(request);
+                let pause = due.checked_sub(self.clock.monotonic());
+                if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
+                    std::thread::sleep(pause);
+                    if self.progress.recording.load(Ordering::Relaxed) {
+                        let late = self.clock.monotonic().saturating_sub(due);
+                        self.brought.woken_late.push(late);
+                    }
+                }
+                due
+            }
+        }
+    }
+
+    /// Replaces the pods that have had their time.
+    fn replace_pods(&self, template: &mut Template, now: Duration) {
+        let since = self.progress.churn_since.load(Ordering::Relaxed);
+        if let (Pace::Rate(rate), 1..) = (&self.pace, since) {
+            let churned = now.saturating_sub(Duration::from_nanos(since));
+            let new = template.replace_pods(rate.replaced(template.pods(), churned));
+            self.progress.replaced.fetch_add(new, Ordering::Relaxed);
+        }
     }
 
     fn push(&self, connection: &mut Connection, body: &[u8]) -> Result<()> {
@@ -175,10 +270,7 @@ impl Sender {
         }
     }
 
-    fn wait_for_delivery(&self) {
-        let Some(delivered) = &self.delivered else {
-            return;
-        };
+    fn wait_for_delivery(&self, delivered: &Counts) {
         while !self.progress.stop.load(Ordering::Relaxed) {
             let acked = self.progress.acked.load(Ordering::Relaxed);
             let behind = acked.saturating_sub(delivered.samples.load(Ordering::Relaxed));
@@ -187,5 +279,29 @@ impl Sender {
             }
             std::thread::sleep(PAUSE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate {
+        requests_per_second: 100.0,
+        lifetime: Duration::from_secs(6),
+    };
+
+    #[test]
+    fn requests_are_due_at_absolute_times() {
+        assert_eq!(RATE.due(0), Duration::ZERO);
+        assert_eq!(RATE.due(250), Duration::from_millis(2_500));
+    }
+
+    #[test]
+    fn all_pods_are_replaced_in_a_lifetime_evenly() {
+        assert_eq!(RATE.replaced(20, Duration::ZERO), 0);
+        assert_eq!(RATE.replaced(20, Duration::from_millis(299)), 0);
+        assert_eq!(RATE.replaced(20, Duration::from_secs(3)), 10);
+        assert_eq!(RATE.replaced(20, Duration::from_secs(60)), 200);
     }
 }

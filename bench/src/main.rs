@@ -5,6 +5,9 @@
 //! | `limit` | bodies into durable samples, in process: the limit |
 //! | `e2e` | a subject under load into numbers |
 //! | `compare` | several subjects under the same load into ratios |
+//! | `churn` | series that come and go into latency and memory, with cleaning and without |
+//! | `restart` | a filled store into the time until ready, and memory |
+//! | `scene` | subject, load and sink into one thing to watch |
 //! | `subject` | a program into a process under test |
 //! | `fleet`, `load` | series into requests, requests into acknowledgements |
 //! | `sink` | delivered requests into counts |
@@ -15,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod churn;
 mod compare;
 mod e2e;
 mod fleet;
@@ -22,6 +26,8 @@ mod http;
 mod limit;
 mod load;
 mod measure;
+mod restart;
+mod scene;
 mod sink;
 mod subject;
 mod table;
@@ -41,6 +47,10 @@ enum Command {
     E2e(e2e::Options),
     /// The agent, vmagent and the Prometheus agent under the same load.
     Compare(compare::Options),
+    /// The agent while series come and go, with idle ones given up and without.
+    Churn(churn::Options),
+    /// The agent killed over a filled store and started again: time until ready, memory.
+    Restart(restart::Options),
 }
 
 /// What all commands take.
@@ -96,5 +106,7 @@ fn main() -> Result<()> {
         Command::Limit(common) => limit::run(&common),
         Command::E2e(options) => e2e::run(&options),
         Command::Compare(options) => compare::run(&options),
+        Command::Churn(options) => churn::run(&options),
+        Command::Restart(options) => restart::run(&options),
     }
 }

@@ -83,7 +83,12 @@ fn number_behind(text: &str, name: &str) -> f64 {
 
 /// The value that so many percent of the sorted values do not exceed.
 pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    per_mille(sorted, percent * 10)
+}
+
+/// The value that so many of a thousand of the sorted values do not exceed.
+pub(crate) fn per_mille(sorted: &[Duration], share: usize) -> Duration {
+    let at = (sorted.len() * share / 1000).min(sorted.len().saturating_sub(1));
     sorted.get(at).copied().unwrap_or_default()
 }
 
@@ -109,6 +114,7 @@ mod tests {
         let values: Vec<_> = (1..=100).map(Duration::from_millis).collect();
         assert_eq!(percentile(&values, 50), Duration::from_millis(51));
         assert_eq!(percentile(&values, 99), Duration::from_millis(100));
+        assert_eq!(per_mille(&values, 999), Duration::from_millis(100));
         assert_eq!(percentile(&[], 99), Duration::ZERO);
     }
 }

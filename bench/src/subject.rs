@@ -17,6 +17,11 @@ use crate::measure::{SUBJECT_CORE, Used, used};
 /// Longest wait for a process that starts, and for one that stops.
 const DEADLINE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
+/// The same for one that recovers a log, and how often it is looked at.
+const READY_DEADLINE: Duration = Duration::from_secs(120);
+const READY_PAUSE: Duration = Duration::from_millis(1);
+/// What the agent logs when a store is recovered.
+const LOG_OPENED: &str = "log opened";
 
 /// What can be tested.
 #[derive(Clone, Debug)]
@@ -27,6 +32,8 @@ pub(crate) enum Program {
         path: PathBuf,
         /// Whether it has an endpoint to deliver to.
         ships: bool,
+        /// Lines of the `wal` block; none: the defaults.
+        wal: Vec<String>,
     },
     /// VictoriaMetrics' agent, from PATH.
     Vmagent,
@@ -47,7 +54,16 @@ impl Program {
                 path.display()
             );
         }
-        Ok(Self::Penstock { path, ships })
+        let wal = Vec::new();
+        Ok(Self::Penstock { path, ships, wal })
+    }
+
+    /// The same with one more line in the `wal` block, if it has one.
+    pub(crate) fn with_wal(mut self, line: &str) -> Self {
+        if let Self::Penstock { wal, .. } = &mut self {
+            wal.push(line.to_owned());
+        }
+        self
     }
 
     /// Its name in tables.
@@ -89,20 +105,9 @@ impl Program {
             sink,
         } = places;
         Ok(match self {
-            Self::Penstock { path, ships } => {
+            Self::Penstock { path, ships, wal } => {
                 let config = dir.join("config.alloy");
-                let endpoint =
-                    format!("  endpoint {{\n    url = \"http://{sink}/api/v1/write\"\n  }}\n");
-                let text = format!(
-                    "prometheus.receive_http \"in\" {{\n  http {{\n    listen_address = \"{}\"\n    \
-                     listen_port = {}\n  }}\n  forward_to = \
-                     [prometheus.remote_write.out.receiver]\n}}\n\n\
-                     prometheus.remote_write \"out\" {{\n{}}}\n",
-                    ingest.ip(),
-                    ingest.port(),
-                    if *ships { &*endpoint } else { "" }
-                );
-                fs::write(&config, text)?;
+                fs::write(&config, penstock_config(places, *ships, wal))?;
                 vec![
                     path.display().to_string(),
                     "run".to_owned(),
@@ -136,6 +141,26 @@ impl Program {
     }
 }
 
+fn penstock_config(places: &Places, ships: bool, wal: &[String]) -> String {
+    let Places { ingest, sink, .. } = places;
+    let mut writer = String::new();
+    if ships {
+        writer.push_str(&format!(
+            "  endpoint {{\n    url = \"http://{sink}/api/v1/write\"\n  }}\n"
+        ));
+    }
+    if !wal.is_empty() {
+        writer.push_str(&format!("  wal {{\n    {}\n  }}\n", wal.join("\n    ")));
+    }
+    format!(
+        "prometheus.receive_http \"in\" {{\n  http {{\n    listen_address = \"{}\"\n    listen_port = \
+         {}\n  }}\n  forward_to = [prometheus.remote_write.out.receiver]\n}}\n\n\
+         prometheus.remote_write \"out\" {{\n{writer}}}\n",
+        ingest.ip(),
+        ingest.port(),
+    )
+}
+
 /// Where a subject listens and delivers.
 #[derive(Clone, Copy, Debug)]
 struct Places {
@@ -147,6 +172,7 @@ struct Places {
 /// A process under test; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Subject {
+    command: Vec<String>,
     child: Child,
     places: Places,
     dir: TempDir,
@@ -167,18 +193,14 @@ impl Subject {
             sink,
         };
         drop((first, second));
-        let log = File::create(dir.path().join("log"))?;
-        // taskset and not a call of ours: the process must be pinned before its first thread runs,
-        // as runtimes look at the cores they may use when they start.
-        let child = Command::new("taskset")
-            .args(["-c", &SUBJECT_CORE.to_string()])
-            .args(program.arguments(dir.path(), &places)?)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("start taskset")?;
-        let mut subject = Self { child, places, dir };
+        let command = program.arguments(dir.path(), &places)?;
+        let child = spawn(&command, dir.path())?;
+        let mut subject = Self {
+            command,
+            child,
+            places,
+            dir,
+        };
         let deadline = clock.monotonic() + DEADLINE;
         while TcpStream::connect(subject.places.ingest).is_err() {
             subject.check()?;
@@ -208,9 +230,60 @@ impl Subject {
         used(self.child.id())
     }
 
+    /// Where it stores.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The agent's own metrics.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        page(self.places.server, "/metrics").context("fetch the subject's metrics")
+    }
+
+    /// Ends it by SIGKILL.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts the agent again after [`Self::kill`], with the same store and addresses, until it says
+    /// that it is ready.
+    pub(crate) fn restart(&mut self, clock: &SharedClock) -> Result<Started> {
+        let log = self.dir.path().join("log");
+        let told = fs::read(&log)?.len();
+        let began = clock.monotonic();
+        self.child = spawn(&self.command, self.dir.path())?;
+        // First the line and then the answer: the agent takes connections before it answers, and
+        // whoever waits for that does not see the line.
+        let log_opened = self.poll(clock, || Ok(contains(&fs::read(&log)?[told..], LOG_OPENED)))?;
+        let server = self.places.server;
+        let ready = self.poll(clock, || {
+            let answer = page(server, "/-/ready").unwrap_or_default();
+            Ok(answer.split(' ').nth(1) == Some("200"))
+        })?;
+        Ok(Started {
+            log_opened: log_opened - began,
+            ready: ready - began,
+        })
+    }
+
+    /// Looks every millisecond; when it was.
+    fn poll(&mut self, clock: &SharedClock, is: impl Fn() -> Result<bool>) -> Result<Duration> {
+        let deadline = clock.monotonic() + READY_DEADLINE;
+        while clock.monotonic() < deadline {
+            if is()? {
+                return Ok(clock.monotonic());
+            }
+            self.check()?;
+            std::thread::sleep(READY_PAUSE);
+        }
+        bail!("the subject is not ready: {}", self.log_tail())
+    }
+
     /// Bytes it wrote into its log per sample, if it tells.
     pub(crate) fn log_bytes_per_sample(&self) -> Option<f64> {
-        let page = page(self.places.server, "/metrics").ok()?;
+        let page = self.metrics().ok()?;
         let bytes = metric_sum(&page, "penstock_wal_written_bytes_total")?;
         Some(bytes / metric_sum(&page, "penstock_wal_samples_total")?)
     }
@@ -238,6 +311,15 @@ impl Subject {
     }
 }
 
+/// How long a start took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Started {
+    /// Until its log was recovered.
+    pub(crate) log_opened: Duration,
+    /// Until it said that it is ready.
+    pub(crate) ready: Duration,
+}
+
 impl Drop for Subject {
     fn drop(&mut self) {
         if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
@@ -246,9 +328,55 @@ impl Drop for Subject {
     }
 }
 
+fn spawn(command: &[String], dir: &Path) -> Result<Child> {
+    let mut log = File::options();
+    let log = log.create(true).append(true).open(dir.join("log"))?;
+    // taskset and not a call of ours: the process must be pinned before its first thread runs, as
+    // runtimes look at the cores they may use when they start.
+    Command::new("taskset")
+        .args(["-c", &SUBJECT_CORE.to_string()])
+        .args(command)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("start taskset")
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|at| at == text.as_bytes())
+}
+
 /// A free port; it stays taken as long as the listener lives.
 fn free_address() -> Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
     let address = listener.local_addr()?;
     Ok((listener, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_wal_block_are_in_the_configuration() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let places = Places {
+            ingest: address,
+            server: address,
+            sink: address,
+        };
+        let plain = penstock_config(&places, false, &[]);
+        assert!(plain.ends_with("prometheus.remote_write \"out\" {\n}\n"));
+        let lines = ["series_idle_timeout = \"2s\"".to_owned()];
+        let text = penstock_config(&places, true, &lines);
+        assert!(text.contains("  wal {\n    series_idle_timeout = \"2s\"\n  }\n}\n"));
+        assert!(text.contains("url = \"http://127.0.0.1:1/api/v1/write\""));
+    }
+
+    #[test]
+    fn a_line_is_found_in_a_log() {
+        assert!(contains(b"ts=1 msg=\"log opened\" dir=x", LOG_OPENED));
+        assert!(!contains(b"log", LOG_OPENED));
+    }
 }

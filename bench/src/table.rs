@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -107,6 +108,16 @@ fn machine() -> String {
 /// A rate with as many digits as it deserves.
 pub(crate) fn millions(value: f64) -> String {
     format!("{:.2} M", value / 1e6)
+}
+
+/// A time as milliseconds.
+pub(crate) fn millis(value: Duration) -> String {
+    format!("{:.1} ms", value.as_secs_f64() * 1e3)
+}
+
+/// Bytes as mebibytes.
+pub(crate) fn mebibytes(value: f64) -> String {
+    format!("{:.0} MiB", value / 1_048_576.0)
 }
 
 /// Writes to whoever runs the bench.

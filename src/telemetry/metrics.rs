@@ -190,6 +190,7 @@ fn collect_records(group: &mut Group<'_>, now: &ingest::Snapshot) {
 fn collect_store(families: &mut Families, source: &StoreSource) {
     let mut group = families.component(&source.id);
     collect_store_counters(&mut group, source.store.stats());
+    collect_cleaning(&mut group, source.store.stats());
     collect_store_gauges(&mut group, &source.store);
     for (reason, bytes) in source.store.lost_bytes() {
         let help = "Bytes lost, over all runs";
@@ -254,6 +255,29 @@ fn collect_store_counters(group: &mut Group<'_>, stats: &wal::StoreStats) {
             "prometheus_remote_storage_samples_in",
             "Samples appended",
             &stats.samples,
+        ),
+    ] {
+        group.counter(name, help, counter.load(Ordering::Relaxed));
+    }
+}
+
+/// What the online cleaner of the series log did.
+fn collect_cleaning(group: &mut Group<'_>, stats: &wal::StoreStats) {
+    for (name, help, counter) in [
+        (
+            "penstock_wal_series_given_up",
+            "Series given up as idle",
+            &stats.series_given_up,
+        ),
+        (
+            "penstock_wal_series_chunks_removed",
+            "Files of the series log removed",
+            &stats.chunks_removed,
+        ),
+        (
+            "penstock_wal_series_copied_bytes",
+            "Bytes of live series copied out of files that were mostly dead",
+            &stats.series_copied_bytes,
         ),
     ] {
         group.counter(name, help, counter.load(Ordering::Relaxed));

@@ -535,6 +535,27 @@ mod tests {
     }
 
     #[test]
+    fn idle_series_go_while_others_keep_coming() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = open(dir.path());
+        let mut cleaner = Cleaner::default();
+        let mut given_up = 0;
+        for segment in 0..10_u32 {
+            table.set_segment(segment.into());
+            // Nothing is idle at first.
+            let round = segment.saturating_sub(4);
+            define(
+                &table,
+                &(round * 100..(round + 1) * 100).collect::<Vec<_>>(),
+            );
+            let now = idle(segment.into(), 60 * u64::from(segment));
+            given_up += clean(&mut cleaner, &table, &now).given_up;
+        }
+        // Not those of the last segment, and those of the one before were not idle for a minute.
+        assert_eq!(given_up, 400);
+    }
+
+    #[test]
     fn a_guard_keeps_what_it_has_confirmed() {
         let dir = tempfile::tempdir().unwrap();
         let table = open(dir.path());

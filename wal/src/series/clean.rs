@@ -180,9 +180,6 @@ impl Cleaner {
     fn mark_dead(&mut self, table: &SeriesTable, before: u32) -> Vec<SeriesRef> {
         let end = table.define.lock().next_ref;
         let mut refs = Vec::new();
-        if self.cursor >= end {
-            self.cursor = 1;
-        }
         while self.cursor < end && refs.len() < GIVE_UP_MAX {
             let series = SeriesRef::new(self.cursor);
             self.cursor += 1;
@@ -196,6 +193,11 @@ impl Cleaner {
             {
                 refs.push(series);
             }
+        }
+        // Now and not in the next step: by then more are defined, which are never idle, and the
+        // search would follow them for as long as series keep coming.
+        if self.cursor >= end {
+            self.cursor = 0;
         }
         refs
     }
