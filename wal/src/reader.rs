@@ -121,6 +121,31 @@ impl FrameReader {
         }
     }
 
+    /// Whether a frame behind `position`, from `next` on, was appended when `position` was known to
+    /// be durable. Without such a frame, what is broken may be of the last group that an interrupted
+    /// run wrote, and never have been acknowledged.
+    ///
+    /// # Errors
+    /// See [`Self::look`].
+    pub(crate) fn is_proved_durable(
+        &mut self,
+        position: Position,
+        limit: Position,
+        next: Option<FrameHeader>,
+    ) -> Result<bool, Error> {
+        let mut next = match next {
+            Some(next) => Some(next),
+            None => self.next_header(position, limit)?,
+        };
+        while let Some(header) = next {
+            if header.durable > position {
+                return Ok(true);
+            }
+            next = self.next_header(header.position, limit)?;
+        }
+        Ok(false)
+    }
+
     /// Whether something in `[from, to)` could not be read from the device.
     pub(crate) fn is_unreadable(&self, from: Position, to: Position) -> bool {
         let (from, to) = (self.segment.offset_of(from), self.segment.offset_of(to));

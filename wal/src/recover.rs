@@ -162,7 +162,7 @@ fn set_aside(
 }
 
 /// Where the frames of a file end, or none if it holds none.
-fn log_end(disk: &Arc<dyn Disk>, segment: &Arc<Segment>) -> Result<Option<Mark>, Error> {
+pub(crate) fn log_end(disk: &Arc<dyn Disk>, segment: &Arc<Segment>) -> Result<Option<Mark>, Error> {
     let mut reader = FrameReader::new(disk.clone(), segment.clone());
     let limit = segment.end();
     let mut at = segment.first();

@@ -40,6 +40,10 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
+    pub(crate) const fn new(header: FrameHeader, body: &'a [u8]) -> Self {
+        Self { header, body }
+    }
+
     /// Where it begins.
     #[must_use]
     pub const fn position(&self) -> Position {
@@ -338,7 +342,7 @@ impl Tail {
         }
         let reason = if unreadable {
             DropReason::Unreadable
-        } else if open.interrupted && !open.is_proved_durable(position, limit, next)? {
+        } else if open.interrupted && !open.reader.is_proved_durable(position, limit, next)? {
             DropReason::Torn
         } else {
             DropReason::CorruptFrame
@@ -387,29 +391,5 @@ impl Tail {
         if let Err(error) = kept {
             tracing::error!(%error, "cannot quarantine");
         }
-    }
-}
-
-impl Open {
-    /// Whether a frame behind `position`, from `next` on, was appended when `position` was known to
-    /// be durable. Without such a frame, what is broken may be of the last group that an interrupted
-    /// run wrote, and never have been acknowledged.
-    fn is_proved_durable(
-        &mut self,
-        position: Position,
-        limit: Position,
-        next: Option<FrameHeader>,
-    ) -> Result<bool, Error> {
-        let mut next = match next {
-            Some(next) => Some(next),
-            None => self.reader.next_header(position, limit)?,
-        };
-        while let Some(header) = next {
-            if header.durable > position {
-                return Ok(true);
-            }
-            next = self.reader.next_header(header.position, limit)?;
-        }
-        Ok(false)
     }
 }
