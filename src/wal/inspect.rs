@@ -14,8 +14,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use wal::inspect::StoreView;
 use wal::SystemClock;
+use wal::inspect::StoreView;
 
 use self::report::Report;
 use super::store_dir;

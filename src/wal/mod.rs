@@ -6,6 +6,7 @@
 //! | `inspect` | a store -> a report of what is in it |
 //! | `verify` | every checksum of a store -> a verdict |
 //! | `repair` | what checks in a store -> a new store |
+//! | `replay` | a time range of a store -> requests to an endpoint |
 //! | `store_dir`, `progress`, `table` | shared: which store, a line on stderr, aligned text |
 //! | `time` | RFC 3339 and Unix seconds -> milliseconds, and back |
 
@@ -13,6 +14,7 @@ mod import;
 mod inspect;
 mod progress;
 mod repair;
+mod replay;
 mod store_dir;
 mod table;
 mod time;
@@ -27,6 +29,7 @@ pub(crate) enum Command {
     Inspect(inspect::Options),
     Verify(verify::Options),
     Repair(repair::Options),
+    Replay(replay::Options),
 }
 
 /// Runs a subcommand.
@@ -39,6 +42,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(options) => inspect::run(options),
         Command::Verify(options) => verify::run(options),
         Command::Repair(options) => repair::run(options),
+        Command::Replay(options) => replay::run(options),
     }
 }
 

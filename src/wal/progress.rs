@@ -1,4 +1,6 @@
 //! Turns how much is done into a line on stderr, if that is a terminal.
+//!
+//! A line of our own rather than `indicatif`, which draws from a thread and wants a total.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -43,6 +45,12 @@ impl Progress {
             self.last = Some(now);
             self.write(&line());
         }
+    }
+
+    /// Says something that stays.
+    pub(super) fn say(&mut self, text: &str) {
+        self.end();
+        drop(writeln!(std::io::stderr(), "{text}"));
     }
 
     /// Clears the line.
