@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -281,17 +282,24 @@ fn damage_is_found_where_it_is() {
         ),
         ("ledger", "losses".into(), vec![], (0, 8, None)),
     ];
+    let broken = store.broken("broken", |_| {});
     for (name, file, flips, (offset, bytes, records)) in damages {
-        let broken = store.broken(name, |copy| {
+        let file = broken.join(file);
+        let damage = || {
             for at in &flips {
-                flip(&copy.join(&file), *at);
+                flip(&file, *at);
             }
-            if flips.is_empty() {
-                fs::write(copy.join(&file), "garbage\n").unwrap();
-            }
-        });
-        let file = broken.join(file).display().to_string();
-        let expected = (file, u64_of(offset), u64_of(bytes), records);
+        };
+        damage();
+        if flips.is_empty() {
+            fs::write(&file, "garbage\n").unwrap();
+        }
+        let expected = (
+            file.display().to_string(),
+            u64_of(offset),
+            u64_of(bytes),
+            records,
+        );
         assert_eq!(
             only_problem(&json("verify", &broken, 2)),
             expected,
@@ -302,6 +310,8 @@ fn damage_is_found_where_it_is() {
             expected,
             "{name}"
         );
+        // And back again.
+        damage();
     }
 }
 
@@ -335,6 +345,22 @@ fn mistaken_directories_are_refused() {
     let to = dir.path().join("b");
     let said = text(&["repair", "--to"], &[&to, &dir.path().join("a")], 1);
     assert!(said.contains("is there already"), "{said}");
+}
+
+/// The samples of the store without those of the broken frames, and of the one broken series.
+fn readable(store: &Store, received: &Received) -> BTreeMap<String, Vec<(i64, u64)>> {
+    let mut expected = store.all.samples.clone();
+    expected.retain(|name, _| received.samples.contains_key(name));
+    let series = store.all.samples.len();
+    assert_eq!(expected.len() + 1, series, "one series has no labels");
+    let of_load = expected
+        .iter_mut()
+        .filter(|(name, _)| name.contains("load"));
+    for (_, samples) in of_load {
+        // The value is the number of the request.
+        samples.retain(|(_, bits)| ![7.0, 20.0, 21.0].contains(&f64::from_bits(*bits)));
+    }
+    expected
 }
 
 #[test]
@@ -374,23 +400,7 @@ fn a_repaired_store_delivers_what_was_readable_and_counts_the_rest() {
     let mut received = sink.received();
     assert_eq!(received.samples.remove("__name__=fresh").unwrap().len(), 1);
     assert_eq!(received.histograms, store.all.histograms);
-    let mut expected = store.all.samples.clone();
-    expected.retain(|name, _| received.samples.contains_key(name));
-    assert_eq!(
-        expected.len() + 1,
-        store.all.samples.len(),
-        "one series has no labels"
-    );
-    for samples in expected.values_mut().filter(|samples| samples.len() > 20) {
-        // The value is the number of the request.
-        samples.retain(|(_, bits)| ![7.0, 20.0, 21.0].contains(&f64::from_bits(*bits)));
-    }
-    for (name, samples) in &mut expected {
-        if name.contains("load_short") {
-            samples.retain(|(_, bits)| ![7.0, 20.0, 21.0].contains(&f64::from_bits(*bits)));
-        }
-    }
-    assert_eq!(received.samples, expected);
+    assert_eq!(received.samples, readable(&store, &received));
     let dropped = |reason: &str| {
         let name = "prometheus_remote_storage_samples_dropped_total";
         agent.metric(name, &[("reason", reason)])
@@ -436,7 +446,7 @@ fn a_live_store_is_not_repaired_and_has_no_problem_under_load() {
         said.contains("is in use by another process: stop the agent"),
         "{said}"
     );
-    for _ in 0..20 {
+    for _ in 0..10 {
         let verdict = json("verify", &store, 0);
         assert_eq!(verdict["problem_count"], 0, "{verdict}");
         let seen = json("inspect", &store, 0);
@@ -497,7 +507,8 @@ fn a_range_of_time_and_of_series_is_replayed() {
 #[test]
 fn a_refusal_ends_a_replay_and_mistakes_are_told() {
     let store = Store::build();
-    let agent = Agent::start(&store.dir.path().join("other"), &[], &[]);
+    let other = tempfile::tempdir().unwrap();
+    let agent = Agent::start(other.path(), &[], &[]);
     // It refuses this path with 404.
     let url = agent.url().replace("/write", "/nowhere");
     let range = ["--from", "0", "--to", "9999999999"];

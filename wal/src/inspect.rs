@@ -6,6 +6,7 @@
 //! | `scan.rs` | the log into frames and problems, in log order |
 //! | `series.rs` | chunk files into refs and label bytes |
 //! | `positions.rs` | position files and the ledger into what endpoints have and what was lost |
+//! | `fuzz.rs` | any bytes into a check that reading them ends in order |
 //! | `repair.rs` | what checks into a new store beside |
 //!
 //! A view ends where the log ended when it was opened: what a live process appends later is not
@@ -24,6 +25,8 @@
 //! # Limits
 //! - A window of a segment, one chunk at a time, and 24 bytes per series record; labels stay mapped.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod positions;
 mod repair;
 mod scan;

@@ -79,9 +79,6 @@ pub fn repair(from: &Path, to: &Path) -> Result<Repaired, Error> {
     repair.segments()?;
     repair.positions()?;
     repair.losses()?;
-    let unusual = |problem: &&Problem| problem.what != What::LostBefore;
-    let of_view = view.problems().iter().filter(unusual).cloned();
-    repair.done.left_behind.extend(of_view);
     repair.sync_dirs()?;
     Ok(repair.done)
 }
@@ -159,13 +156,12 @@ impl Repair<'_> {
         // The problems, with the counts of records; the walk below sees the same holes.
         let mut scan = self.view.scan();
         while let Some(event) = scan.next_event() {
-            if let Event::Problem(problem) = event
-                && problem.what != What::LostBefore
-            {
-                self.done.records_lost += problem.records.unwrap_or(0);
-                self.new_losses.extend(loss_of(&problem));
-                self.done.left_behind.push(problem);
+            if let Event::Problem(problem) = event {
+                self.leave_behind(problem);
             }
+        }
+        for problem in self.view.problems() {
+            self.leave_behind(problem.clone());
         }
         let mut before: Option<Mark> = None;
         for file in self.view.segments.used() {
@@ -175,6 +171,14 @@ impl Repair<'_> {
             before = Some(self.segment(file, walk, before)?);
         }
         Ok(())
+    }
+
+    fn leave_behind(&mut self, problem: Problem) {
+        if problem.what != What::LostBefore {
+            self.done.records_lost += problem.records.unwrap_or(0);
+            self.new_losses.extend(loss_of(&problem));
+            self.done.left_behind.push(problem);
+        }
     }
 
     /// Copies a file; where its frames end. `before` is where those before it end.

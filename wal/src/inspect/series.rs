@@ -222,16 +222,16 @@ impl SeriesView {
 
 /// What one reading of a chunk found.
 #[derive(Default, PartialEq, Eq)]
-struct Found {
+pub(super) struct Found {
     /// Ref, sequence, and place in words.
-    records: Vec<(SeriesRef, u64, u32)>,
-    bytes: u64,
+    pub(super) records: Vec<(SeriesRef, u64, u32)>,
+    pub(super) bytes: u64,
     /// Offset and length.
-    holes: Vec<(u64, u64)>,
+    pub(super) holes: Vec<(u64, u64)>,
 }
 
 impl Found {
-    fn of(bytes: &[u8], salt: u64) -> Self {
+    pub(super) fn of(bytes: &[u8], salt: u64) -> Self {
         let mut found = Self::default();
         let mut end = FILE_HEADER_BYTES;
         let walked = walk(bytes, FILE_HEADER_BYTES, salt, |record| {
@@ -255,21 +255,3 @@ impl Found {
 }
 
 const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(8));
-
-/// Bodies of fuzz targets.
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzz {
-    use super::Found;
-    use crate::header::FILE_HEADER_BYTES;
-
-    /// Any bytes are walked to their end; records and holes lie in order and do not overlap.
-    pub fn series_log_is_walked_to_its_end(data: &[u8]) {
-        let mut bytes = vec![0; FILE_HEADER_BYTES];
-        bytes.extend_from_slice(data);
-        let found = Found::of(&bytes, 5);
-        assert!(found.records.is_sorted_by(|a, b| a.2 < b.2));
-        assert!(found.holes.is_sorted_by(|a, b| a.0 + a.1 <= b.0));
-        let holes: u64 = found.holes.iter().map(|hole| hole.1).sum();
-        assert!(found.bytes + holes <= bytes.len() as u64 + 8);
-    }
-}
