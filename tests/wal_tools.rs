@@ -232,58 +232,46 @@ fn inspect_tells_what_is_in_a_store() {
     );
 }
 
+/// A name, a file of the store, the places of its bytes that rot (none: it becomes one line of
+/// garbage), and the problem that is to be found: offset, bytes, records.
+type Damage = (
+    &'static str,
+    &'static str,
+    Vec<usize>,
+    (usize, usize, Option<u64>),
+);
+
+fn damages(store: &Path) -> [Damage; 7] {
+    const SEGMENT: &str = "segments/00000000.seg";
+    const CHUNK: &str = "series/00000000.chunk";
+    let (at, bytes) = frames(store)[7];
+    let first = fs::read(chunk(store)).unwrap();
+    let record = (24 + usize::from(first[HEADER_BYTES + 4])).next_multiple_of(8);
+    let frame = (at, bytes, Some(RECORDS));
+    let record = (HEADER_BYTES, record, None);
+    [
+        ("body", SEGMENT, vec![at + 70], frame),
+        ("header", SEGMENT, vec![at + 40], frame),
+        ("copy", SEGMENT, vec![2048 + 33], (2048, 80, None)),
+        (
+            "copies",
+            SEGMENT,
+            vec![3, 2048 + 3],
+            (0, HEADER_BYTES, None),
+        ),
+        ("record", CHUNK, vec![HEADER_BYTES + 30], record),
+        ("slot", "positions/late", vec![512 + 24], (512, 180, None)),
+        ("ledger", "losses", vec![], (0, 8, None)),
+    ]
+}
+
 #[test]
 fn damage_is_found_where_it_is() {
     let store = Store::build();
     let verdict = json("verify", &store.path(), 0);
     assert_eq!(verdict["frames"], REQUESTS + 1);
-    let (at, bytes) = frames(&store.path())[7];
-    let first = fs::read(chunk(&store.path())).unwrap();
-    let record = (24 + usize::from(first[HEADER_BYTES + 4])).next_multiple_of(8);
-    type Damage<'a> = (&'a str, PathBuf, Vec<usize>, (usize, usize, Option<u64>));
-    let name = |path: &Path| path.strip_prefix(store.path()).unwrap().to_owned();
-    let segment_file = name(&segment(&store.path()));
-    let damages: [Damage<'_>; 7] = [
-        (
-            "body",
-            segment_file.clone(),
-            vec![at + 70],
-            (at, bytes, Some(RECORDS)),
-        ),
-        (
-            "header",
-            segment_file.clone(),
-            vec![at + 40],
-            (at, bytes, Some(RECORDS)),
-        ),
-        (
-            "copy",
-            segment_file.clone(),
-            vec![2048 + 33],
-            (2048, 80, None),
-        ),
-        (
-            "head",
-            segment_file,
-            vec![3, 2048 + 3],
-            (0, HEADER_BYTES, None),
-        ),
-        (
-            "record",
-            name(&chunk(&store.path())),
-            vec![HEADER_BYTES + 30],
-            (HEADER_BYTES, record, None),
-        ),
-        (
-            "slot",
-            "positions/late".into(),
-            vec![512 + 24],
-            (512, 180, None),
-        ),
-        ("ledger", "losses".into(), vec![], (0, 8, None)),
-    ];
     let broken = store.broken("broken", |_| {});
-    for (name, file, flips, (offset, bytes, records)) in damages {
+    for (name, file, flips, (offset, bytes, records)) in damages(&store.path()) {
         let file = broken.join(file);
         let damage = || {
             for at in &flips {

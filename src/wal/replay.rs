@@ -223,6 +223,7 @@ impl Run<'_> {
             };
             samples.clear();
             let raw = frame.samples(&mut samples);
+            self.summary.malformed += u64::from(raw.is_err());
             samples.retain(|sample: &Sample| self.takes(sample.series, sample.timestamp_ms));
             let mut rest = &samples[..];
             while !rest.is_empty() {
@@ -293,7 +294,13 @@ impl Run<'_> {
         }
         let series = self.series;
         let progress = &mut self.progress;
-        let retrying = |why: &str| progress.show(|| format!("trying again: {why}"));
+        let mut is_told = false;
+        let retrying = |why: &str| {
+            if !is_told {
+                progress.say(&format!("trying again until it is taken: {why}"));
+                is_told = true;
+            }
+        };
         let done = self.replay.send(|one| series.labels(one), retrying).await;
         self.summary.custom_buckets += done.left_out.total();
         if let Some(answer) = done.refused {

@@ -21,6 +21,8 @@ use crate::{Error, Mark, Position, dir};
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 /// Ids beyond this would take more bytes than a position can count.
 const ID_MAX: u64 = 1 << 32;
+/// A header that does not check is read again: the live process may have been writing it.
+const HEADER_READS_MAX: usize = 3;
 /// How far behind the end of the log something torn is looked for.
 const TORN_BYTES_MAX: u64 = 1 << 20;
 
@@ -276,7 +278,13 @@ fn read_file(
 ) -> Result<Option<SegmentFile>, Error> {
     let file = disk.open(path).map_err(Error::io("open", path))?;
     let mut page = vec![0; FILE_HEADER_BYTES + FRAME_HEADER_BYTES];
-    let (bytes, _) = read_pages(disk, &file, &mut page, 0).map_err(Error::io("read", path))?;
+    let mut bytes = 0;
+    for _ in 0..HEADER_READS_MAX {
+        (bytes, _) = read_pages(disk, &file, &mut page, 0).map_err(Error::io("read", path))?;
+        if FileHeader::broken_copies(&page[..bytes], SEGMENT_MAGIC).is_empty() {
+            break;
+        }
+    }
     let page = &page[..bytes];
     let file_bytes = file.file().metadata().map_or(0, |metadata| metadata.len());
     let header = match FileHeader::decode(page, SEGMENT_MAGIC, path) {

@@ -71,6 +71,8 @@ impl SeriesView {
             match view.add(disk, &path, &mut buffer) {
                 Ok(()) => {}
                 Err(error) if is_gone(&error) => {}
+                // Making it was interrupted, or is under way.
+                Err(Error::BadHeader { .. }) if is_blank(disk, &path) => {}
                 Err(error) => {
                     let what = match error {
                         Error::BadHeader { .. } => What::Header,
@@ -218,6 +220,15 @@ impl SeriesView {
         let sizes = self.chunks.iter().map(|chunk| chunk.header.file_bytes);
         sizes.max().unwrap_or(0)
     }
+}
+
+/// Whether a file has no header yet.
+fn is_blank(disk: &Arc<dyn Disk>, path: &Path) -> bool {
+    let mut page = vec![0; FILE_HEADER_BYTES];
+    let read = disk
+        .open(path)
+        .and_then(|file| disk.read_full_at(&file, &mut page, 0));
+    read.is_ok() && page.iter().all(|&byte| byte == 0)
 }
 
 /// What one reading of a chunk found.
