@@ -29,7 +29,7 @@ enum Command {
     Run(run::Options),
     /// Shows the main job: a load, an outage, a kill, and every sample accounted for.
     Demo(demo::Options),
-    /// Works on the log of a component while no agent has it.
+    /// Looks into the log of a component, checks, repairs, replays it; imports another one.
     #[command(subcommand)]
     Wal(wal::Command),
 }

@@ -77,6 +77,21 @@ impl<'a> Labels<'a> {
     }
 }
 
+/// Calls `found` with the name and the value of every label. False if the bytes end otherwise.
+pub fn for_each(labels: &[u8], mut found: impl FnMut(&[u8], &[u8])) -> bool {
+    let mut walk = Labels { rest: labels };
+    loop {
+        match walk.next() {
+            Ok(Some(label)) => match label.value() {
+                Ok(value) => found(label.name, value),
+                Err(Malformed) => return false,
+            },
+            Ok(None) => return true,
+            Err(Malformed) => return false,
+        }
+    }
+}
+
 /// Hashes what says which target a series comes from: `job` and `instance`, or all labels when it
 /// has neither. Series of one target stay on one shard and so compress well together.
 pub(crate) fn target_hash(labels: &[u8]) -> u64 {

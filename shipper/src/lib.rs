@@ -15,6 +15,7 @@
 //! | [`batch`] | queued records into the content of a request |
 //! | [`encode`] | a batch into a request body |
 //! | `send` | a body into an outcome, over HTTP (`auth`: who we are) |
+//! | [`replay`] | records read again into delivered requests, without a position |
 //! | `backoff` | failures into waiting times |
 //! | [`outcome`] | the three ends of a send |
 //! | [`ack`] | records done into a position that only grows |
@@ -49,6 +50,7 @@ pub mod labels;
 pub mod options;
 pub mod outcome;
 mod queue;
+pub mod replay;
 mod report;
 mod send;
 mod shard;

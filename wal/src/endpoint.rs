@@ -37,7 +37,7 @@ use crate::{DropReason, Error, Mark, Position};
 pub const SAVE_INTERVAL: Duration = Duration::from_millis(200);
 
 const MAGIC: [u8; 8] = *b"PNSTKPOS";
-const FILE_BYTES: u64 = 1024;
+pub(crate) const FILE_BYTES: u64 = 1024;
 const SLOT_SPACING: usize = 512;
 
 pub(crate) mod field {
@@ -211,11 +211,7 @@ impl EndpointState {
     fn write(&self, disk: &Arc<dyn Disk>, progress: &Progress) -> Result<(), Error> {
         let mut open = self.file.lock();
         let sequence = open.sequence + 1;
-        let slot = if sequence.is_multiple_of(2) {
-            0
-        } else {
-            SLOT_SPACING as u64
-        };
+        let slot = slot_of(sequence);
         let path = open.file.path().to_owned();
         disk.write_all_at(&open.file, &encode_slot(sequence, progress), slot)
             .and_then(|()| disk.sync(&open.file))
@@ -225,7 +221,16 @@ impl EndpointState {
     }
 }
 
-fn encode_slot(sequence: u64, progress: &Progress) -> [u8; field::END] {
+/// Where the slot of this sequence stands.
+pub(crate) const fn slot_of(sequence: u64) -> u64 {
+    if sequence.is_multiple_of(2) {
+        0
+    } else {
+        SLOT_SPACING as u64
+    }
+}
+
+pub(crate) fn encode_slot(sequence: u64, progress: &Progress) -> [u8; field::END] {
     let mut slot = [0; field::END];
     slot[..8].copy_from_slice(&MAGIC);
     put_u32(&mut slot, field::VERSION, FORMAT_VERSION);
@@ -241,15 +246,26 @@ fn encode_slot(sequence: u64, progress: &Progress) -> [u8; field::END] {
     slot
 }
 
+/// Offsets of the slots that were written and do not check. A slot that was never written is zeros.
+pub(crate) fn broken_slots(bytes: &[u8]) -> Vec<usize> {
+    let slots = [0, SLOT_SPACING];
+    let is_broken = |at: &usize| {
+        let slot = bytes.get(*at..*at + field::END).unwrap_or_default();
+        slot.iter().any(|&byte| byte != 0) && valid_slot(slot).is_none()
+    };
+    slots.into_iter().filter(is_broken).collect()
+}
+
+/// The sequence and content of a slot that checks.
+fn valid_slot(slot: &[u8]) -> Option<(u64, Progress)> {
+    let checks = slot[field::MAGIC..8] == MAGIC
+        && crc32fast::hash(&slot[..field::CRC]) == get_u32(slot, field::CRC);
+    checks.then(|| (get_u64(slot, field::SEQUENCE), decode_slot(slot)))
+}
+
 /// The sequence and content of the slot that counts, if one checks.
 pub(crate) fn newest_slot(bytes: &[u8]) -> Option<(u64, Progress)> {
-    let valid = |at: usize| {
-        let slot = bytes.get(at..at + field::END)?;
-        let checks = slot[field::MAGIC..8] == MAGIC
-            && crc32fast::hash(&slot[..field::CRC]) == get_u32(slot, field::CRC);
-        checks.then(|| (get_u64(slot, field::SEQUENCE), decode_slot(slot)))
-    };
-    let slots = [valid(0), valid(SLOT_SPACING)];
+    let slots = [0, SLOT_SPACING].map(|at| valid_slot(bytes.get(at..at + field::END)?));
     slots
         .into_iter()
         .flatten()
@@ -284,7 +300,7 @@ pub(crate) fn all_saved(dir: &Path) -> Result<Vec<(String, Progress)>, Error> {
 }
 
 /// The endpoint's name behind a file name; see [`file_name`].
-fn name_of_file(file: &str) -> String {
+pub(crate) fn name_of_file(file: &str) -> String {
     let mut parts = file.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {

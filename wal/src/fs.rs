@@ -25,7 +25,7 @@ pub struct DiskFile {
 }
 
 impl DiskFile {
-    fn new(path: &Path, file: File) -> Self {
+    pub(crate) fn new(path: &Path, file: File) -> Self {
         Self {
             path: path.to_owned(),
             file,

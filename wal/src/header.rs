@@ -15,6 +15,9 @@ pub(crate) const FILE_HEADER_BYTES: usize = 4096;
 pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"PNSTKSEG";
 pub(crate) const SERIES_MAGIC: [u8; 8] = *b"PNSTKSER";
 
+/// Bytes of one copy.
+pub(crate) const HEADER_COPY_BYTES: u64 = field::END as u64;
+
 pub(crate) mod field {
     //! Offsets of the fields.
     pub(crate) const MAGIC: usize = 0;
@@ -86,11 +89,18 @@ impl FileHeader {
             .into_iter()
             .find_map(|at| {
                 let copy = page.get(at..at + field::END)?;
-                let checks = copy[..8] == magic
-                    && crc32fast::hash(&copy[..field::CRC]) == get_u32(copy, field::CRC);
-                checks.then_some(copy)
+                checks(copy, magic).then_some(copy)
             })
             .map_or_else(|| Err(bad()), |copy| Self::decode_copy(copy, magic, path))
+    }
+
+    /// Offsets of the copies that do not check.
+    pub(crate) fn broken_copies(page: &[u8], magic: [u8; 8]) -> Vec<usize> {
+        let is_broken = |at: &usize| {
+            let copy = page.get(*at..*at + field::END);
+            copy.is_none_or(|copy| !checks(copy, magic))
+        };
+        [0, field::COPY].into_iter().filter(is_broken).collect()
     }
 
     fn decode_copy(copy: &[u8], magic: [u8; 8], path: &Path) -> Result<Self, Error> {
@@ -114,6 +124,10 @@ impl FileHeader {
             records_before: get_u64(copy, field::RECORDS_BEFORE),
         })
     }
+}
+
+fn checks(copy: &[u8], magic: [u8; 8]) -> bool {
+    copy[..8] == magic && crc32fast::hash(&copy[..field::CRC]) == get_u32(copy, field::CRC)
 }
 
 #[cfg(test)]

@@ -164,7 +164,8 @@ pub(crate) fn read_whole(disk: &Arc<dyn Disk>, file: &DiskFile) -> std::io::Resu
     Ok(buffer)
 }
 
-fn format(loss: &Loss) -> String {
+/// The line of a loss.
+pub(crate) fn format(loss: &Loss) -> String {
     let Loss {
         time_ms,
         endpoint,
@@ -185,7 +186,8 @@ fn format(loss: &Loss) -> String {
     format!("{line}\t{crc:08x}\n")
 }
 
-fn parse_line(line: &[u8]) -> Option<Loss> {
+/// The loss of a line without its newline, if it checks.
+pub(crate) fn parse_line(line: &[u8]) -> Option<Loss> {
     let line = std::str::from_utf8(line).ok()?;
     let (rest, crc) = line.rsplit_once('\t')?;
     if u32::from_str_radix(crc, 16).ok()? != crc32fast::hash(rest.as_bytes()) {

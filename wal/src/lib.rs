@@ -11,6 +11,7 @@
 //! | `quota.rs` | the account of disk taken |
 //! | `keeper.rs`, `limits.rs` | segments ahead, positions saved, acked segments removed; how far endpoints may be behind |
 //! | `recover.rs`, `ledger.rs`, `quarantine.rs` | opening after any stop, and what was lost: where, and its bytes |
+//! | `inspect.rs`, `inspect/` | a store directory, live or stopped, into what is in it; repair into a new one |
 //! | `frame.rs`, `header.rs`, `segment.rs`, `dir.rs` | the format, file by file |
 //! | `fs.rs`, `clock.rs`, `random.rs`, `engine.rs`, `sys.rs` | the seams to disk, time, chance, io_uring and raw memory |
 //!
@@ -32,6 +33,7 @@ mod error;
 mod frame;
 pub mod fs;
 mod header;
+pub mod inspect;
 mod keeper;
 mod ledger;
 mod limits;

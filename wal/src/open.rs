@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, watch};
 
-use crate::Error;
 use crate::dir::DirLock;
 use crate::durable::DurableState;
 use crate::frame::FRAME_HEADER_BYTES;
@@ -24,10 +23,11 @@ use crate::recover::{Places, Recovered, recover, segment_bytes_on_disk};
 use crate::segment::Segments;
 use crate::series::{SeriesOptions, SeriesTable};
 use crate::stats::StoreStats;
-use crate::store::{Shared, StoreOptions, WRITERS_MAX};
+use crate::store::{Recovery, Shared, StoreOptions, WRITERS_MAX};
 use crate::sys::{self, Ring};
 use crate::tracker::Tracker;
 use crate::writer::Reserve;
+use crate::{Error, inspect};
 
 /// The store's subdirectories.
 struct Dirs {
@@ -65,6 +65,9 @@ pub(crate) fn open_shared(
     let disk = options.disk.clone();
     disk.create_dir(dir).map_err(Error::io("create", dir))?;
     let lock = DirLock::take(dir)?;
+    if options.recovery == Recovery::Strict {
+        check_strictly(dir)?;
+    }
     let dirs = Dirs::create(&disk, dir)?;
     sys::explain_bus_errors(&dirs.series);
     let ledger = Ledger::open(&disk, dir)?;
@@ -125,6 +128,24 @@ pub(crate) fn open_shared(
         roll_wanted: AtomicBool::new(false),
         positions: dirs.positions,
         _lock: lock,
+    })
+}
+
+/// Checks all of a store before anything in it is touched.
+fn check_strictly(dir: &Path) -> Result<(), Error> {
+    let segments = dir.join("segments");
+    let is_store = segments.try_exists();
+    if !is_store.map_err(Error::io("look for", &segments))? {
+        return Ok(());
+    }
+    let Some(problem) = inspect::first_problem(dir)? else {
+        return Ok(());
+    };
+    let (what, offset) = (problem.what.as_str(), problem.offset);
+    let what = format!("{what} does not check at offset {offset}");
+    Err(Error::Corrupt {
+        path: problem.path,
+        what,
     })
 }
 

@@ -31,9 +31,9 @@ pub(crate) const READ_TRIES: u32 = 3;
 
 /// What stands at a position.
 #[derive(Debug)]
-pub(crate) enum Look<'a> {
-    /// A frame and its body; both check.
-    Frame(FrameHeader, &'a [u8]),
+pub(crate) enum Look {
+    /// A frame whose header and body check.
+    Frame(FrameHeader),
     /// The header checks, so its length does; the body does not.
     BrokenBody(FrameHeader),
     /// No frame begins here.
@@ -67,15 +67,17 @@ impl FrameReader {
     ///
     /// # Errors
     /// The device cannot read this part of the file at all.
-    pub(crate) fn look(&mut self, position: Position, limit: Position) -> Result<Look<'_>, Error> {
+    pub(crate) fn look(&mut self, position: Position, limit: Position) -> Result<Look, Error> {
         let Some(header) = self.header(position, limit)? else {
             return Ok(Look::Broken);
         };
         let bytes = usize::try_from(header.frame_bytes()).unwrap_or(usize::MAX);
         let frame = self.bytes(position, bytes, limit)?;
-        Ok(header
-            .body_if_whole(frame)
-            .map_or(Look::BrokenBody(header), |body| Look::Frame(header, body)))
+        Ok(if header.body_if_whole(frame).is_some() {
+            Look::Frame(header)
+        } else {
+            Look::BrokenBody(header)
+        })
     }
 
     /// The header at `position`, if one checks there.
@@ -122,6 +124,31 @@ impl FrameReader {
                 }
             }
         }
+    }
+
+    /// Whether a frame behind `position`, from `next` on, was appended when `position` was known to
+    /// be durable. Without such a frame, what is broken may be of the last group that an interrupted
+    /// run wrote, and never have been acknowledged.
+    ///
+    /// # Errors
+    /// See [`Self::look`].
+    pub(crate) fn is_proved_durable(
+        &mut self,
+        position: Position,
+        limit: Position,
+        next: Option<FrameHeader>,
+    ) -> Result<bool, Error> {
+        let mut next = match next {
+            Some(next) => Some(next),
+            None => self.next_header(position, limit)?,
+        };
+        while let Some(header) = next {
+            if header.durable > position {
+                return Ok(true);
+            }
+            next = self.next_header(header.position, limit)?;
+        }
+        Ok(false)
     }
 
     /// Whether something in `[from, to)` could not be read from the device.

@@ -170,14 +170,14 @@ fn set_aside(
 }
 
 /// Where the frames of a file end, or none if it holds none.
-fn log_end(disk: &Arc<dyn Disk>, segment: &Arc<Segment>) -> Result<Option<Mark>, Error> {
+pub(crate) fn log_end(disk: &Arc<dyn Disk>, segment: &Arc<Segment>) -> Result<Option<Mark>, Error> {
     let mut reader = FrameReader::new(disk.clone(), segment.clone());
     let limit = segment.end();
     let mut at = segment.first();
     let mut found = None;
     loop {
         let header = match reader.look(at, limit)? {
-            Look::Frame(header, _) => header,
+            Look::Frame(header) => header,
             // Broken here: the rest of the group it was committed with may be whole all the same.
             // What was not acknowledged is delivered too then, which a sender that tries again
             // cannot tell.

@@ -184,7 +184,8 @@ unsafe impl tokio_uring::buf::IoBuf for RingPart {
 /// # Errors
 /// What the system said.
 pub(crate) fn map_file(file: &File) -> io::Result<Mmap> {
-    // SAFETY: see the promise above; another process is kept out by the store's lock.
+    // SAFETY: see the promise above. Another process is kept out by the store's lock, or reads
+    // (`inspect`) what it found to check, which its owner never writes again.
     unsafe { Mmap::map(file) }
 }
 

@@ -38,6 +38,10 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
+    pub(crate) const fn new(header: FrameHeader, body: &'a [u8]) -> Self {
+        Self { header, body }
+    }
+
     /// Where it begins.
     #[must_use]
     pub const fn position(&self) -> Position {
@@ -327,8 +331,8 @@ impl Tail {
             return Ok(Step::Skip(end));
         }
         let (broken_to, next) = match open.reader.look(position, limit)? {
-            Look::Frame(header, _) if header.kind == FrameKind::End => return Ok(Step::Skip(end)),
-            Look::Frame(header, _) => return Ok(Step::Frame(header)),
+            Look::Frame(header) if header.kind == FrameKind::End => return Ok(Step::Skip(end)),
+            Look::Frame(header) => return Ok(Step::Frame(header)),
             Look::BrokenBody(header) => (position.plus(header.frame_bytes()).min(limit), None),
             Look::Broken => {
                 let next = open.reader.next_header(position, limit)?;
@@ -345,7 +349,7 @@ impl Tail {
         }
         let reason = if unreadable {
             DropReason::Unreadable
-        } else if open.interrupted && !open.is_proved_durable(position, limit, next)? {
+        } else if open.interrupted && !open.reader.is_proved_durable(position, limit, next)? {
             DropReason::Torn
         } else {
             DropReason::CorruptFrame
@@ -404,27 +408,5 @@ impl Open {
         let segment = &self.reader.segment;
         let newest = || segments.get(segment.header.id);
         self.sealed_at.is_none() && newest().is_some_and(|newest| newest.key() != segment.key())
-    }
-
-    /// Whether a frame behind `position`, from `next` on, was appended when `position` was known to
-    /// be durable. Without such a frame, what is broken may be of the last group that an interrupted
-    /// run wrote, and never have been acknowledged.
-    fn is_proved_durable(
-        &mut self,
-        position: Position,
-        limit: Position,
-        next: Option<FrameHeader>,
-    ) -> Result<bool, Error> {
-        let mut next = match next {
-            Some(next) => Some(next),
-            None => self.reader.next_header(position, limit)?,
-        };
-        while let Some(header) = next {
-            if header.durable > position {
-                return Ok(true);
-            }
-            next = self.reader.next_header(header.position, limit)?;
-        }
-        Ok(false)
     }
 }
