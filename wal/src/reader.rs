@@ -217,10 +217,11 @@ impl FrameReader {
     }
 }
 
-/// The first page of a file, or what there is of it.
+/// The first page of a file, or what there is of it; nothing where the device refuses that page and
+/// reads the next.
 ///
 /// # Errors
-/// What the system said, [`READ_TRIES`] times.
+/// What the system said, [`READ_TRIES`] times, if it is the device that fails and not the page.
 pub(crate) fn read_header_page(disk: &Arc<dyn Disk>, file: &DiskFile) -> io::Result<Vec<u8>> {
     let mut page = vec![0; FILE_HEADER_BYTES];
     let mut read = disk.read_full_at(file, &mut page, 0);
@@ -229,7 +230,11 @@ pub(crate) fn read_header_page(disk: &Arc<dyn Disk>, file: &DiskFile) -> io::Res
             read = disk.read_full_at(file, &mut page, 0);
         }
     }
-    page.truncate(read?);
+    match read {
+        Ok(bytes) => page.truncate(bytes),
+        Err(_) if disk.read_at(file, &mut [0; 8], PAGE_BYTES as u64).is_ok() => page.clear(),
+        Err(error) => return Err(error),
+    }
     Ok(page)
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn segment_bytes_on_disk(
     for (_, path) in dir::numbered(dir, "seg")?.iter().rev() {
         match read_header(disk, path) {
             Ok(segment) => return Ok(Some(segment.header.file_bytes)),
-            Err(Error::BadHeader { .. } | Error::Io { action: "read", .. }) => {}
+            Err(Error::BadHeader { .. }) => {}
             Err(e) => return Err(e),
         }
     }
@@ -86,10 +86,6 @@ pub(crate) fn recover(
             }
             Err(Error::BadHeader { .. }) => {
                 set_aside(disk, &path, places, 0)?;
-                continue;
-            }
-            Err(e @ Error::Io { action: "read", .. }) => {
-                tracing::error!(error = %e, "a segment cannot be read and is left alone");
                 continue;
             }
             Err(e) => return Err(e),

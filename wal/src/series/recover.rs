@@ -8,8 +8,8 @@
 //!   may name it.
 //!
 //! # Failure
-//! A chunk whose header is broken, or that the device cannot read, is left alone and counted; a record
-//! that does not check costs that series only.
+//! A chunk whose header is broken is left alone and counted; a record that does not check, or that the
+//! device cannot read, costs that series only. A device that reads nothing of a chunk ends the start.
 //!
 //! # Limits
 //! One chunk is held in memory at a time.
@@ -109,14 +109,8 @@ impl SeriesTable {
         let disk = &self.arena.options.disk;
         disk.sync(&chunk.file).map_err(Error::io("sync", path))?;
         buffer.resize(self.arena.chunk_len(), 0);
-        let (bytes, unreadable) = match read_pages(disk, &chunk.file, buffer, 0) {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::error!(path = %path.display(), %error, "a series chunk cannot be read");
-                reading.found.unreadable_chunks += 1;
-                return Ok(false);
-            }
-        };
+        let read = read_pages(disk, &chunk.file, buffer, 0);
+        let (bytes, unreadable) = read.map_err(Error::io("read", path))?;
         let unreadable: u64 = unreadable.iter().map(|bad| bad.end - bad.start).sum();
         // Shorter than it was made: what is missing held records.
         let missing = (self.arena.chunk_len() - bytes) as u64;
