@@ -109,7 +109,7 @@ impl Keeper {
     }
 
     /// Series are given up segment by segment. Where a segment lasts long and many series are new in
-    /// it, memory would grow for as long: then a new one is begun.
+    /// it, or wait for its end, memory would grow or stay for as long: then a new one is begun.
     fn roll_idle_segment(&mut self, shared: &Arc<Shared>) {
         let id = shared.tracker.head() / shared.segments.segment_bytes();
         let now = shared.clock.monotonic();
@@ -123,7 +123,8 @@ impl Keeper {
             };
         }
         let series = shared.series.len() as u64;
-        let new = defined - rolling.defined;
+        let in_limbo = shared.stats.series_in_limbo.load(Ordering::Relaxed);
+        let new = (defined - rolling.defined).max(in_limbo);
         let old = now.saturating_sub(rolling.began) >= shared.series_idle_timeout;
         // Behind, nothing could be given up, and the unused rest would count towards the quota.
         let caught_up = shared.least_saved() >= shared.segments.start_of(id);

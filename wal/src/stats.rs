@@ -72,6 +72,8 @@ pub struct StoreStats {
     pub segments_reclaimed: AtomicU64,
     /// Series given up as idle.
     pub series_given_up: AtomicU64,
+    /// Series given up whose memory waits for the log to be reclaimed.
+    pub series_in_limbo: AtomicU64,
     /// Chunk files of the series log removed.
     pub chunks_removed: AtomicU64,
     /// Bytes of live series records copied out of mostly dead chunks.
@@ -102,6 +104,7 @@ impl StoreStats {
     /// The series log was cleaned a step further.
     pub(crate) fn cleaned(&self, done: &CleanStats) {
         Self::add(&self.series_given_up, done.given_up);
+        self.series_in_limbo.store(done.in_limbo, Ordering::Relaxed);
         Self::add(&self.chunks_removed, done.chunks_removed);
         Self::add(&self.series_copied_bytes, done.copied_bytes);
     }

@@ -33,8 +33,8 @@ use crate::chunk::{Chunk, walk};
 use crate::header::FILE_HEADER_BYTES;
 use crate::{Error, Position, SeriesRef};
 
-/// Series given up in one step, so that steps are short.
-const GIVE_UP_MAX: usize = 1 << 16;
+/// Series given up in one step, and freed in one: a step shares a core with ingest and must be short.
+const GIVE_UP_MAX: usize = 1 << 13;
 /// Ticks whose beginning is remembered: with more, the oldest are taken to have begun together.
 const TICKS_MAX: usize = 1024;
 
@@ -60,6 +60,8 @@ pub(crate) struct CleanStats {
     pub(crate) given_up: u64,
     /// Refs that may be used again.
     pub(crate) freed: u64,
+    /// Series given up that wait for the log to be reclaimed.
+    pub(crate) in_limbo: u64,
     /// Chunk files removed.
     pub(crate) chunks_removed: u64,
     /// Bytes of records copied.
@@ -117,13 +119,14 @@ impl Cleaner {
         self.give_up(table, idle, &mut stats);
         self.remove_retired(table, &mut stats)?;
         self.leave_chunk(table, &mut stats)?;
+        stats.in_limbo = self.limbo.iter().map(|(_, refs)| refs.len() as u64).sum();
         stats.more |= self.given_up.is_some() || self.left.is_some() || !self.retired.is_empty();
         Ok(stats)
     }
 
     /// Frees the refs that nothing on disk names any more.
     fn free(&mut self, table: &SeriesTable, reclaimed: Position, stats: &mut CleanStats) {
-        while let Some((_, refs)) = self.limbo.pop_front_if(|(head, _)| *head <= reclaimed) {
+        if let Some((_, refs)) = self.limbo.pop_front_if(|(head, _)| *head <= reclaimed) {
             for series in &refs {
                 let words = table.offset.as_slice()[series.index()].swap(0, Ordering::AcqRel);
                 table.bury(words);
@@ -131,6 +134,7 @@ impl Cleaner {
             }
             table.series_count.fetch_sub(refs.len(), Ordering::Relaxed);
             stats.freed += refs.len() as u64;
+            stats.more |= (self.limbo.front()).is_some_and(|(head, _)| *head <= reclaimed);
             table.define.lock().free.extend(refs);
         }
     }
