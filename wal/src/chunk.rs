@@ -105,6 +105,11 @@ impl Chunk {
         }
     }
 
+    /// Lets go of the memory of records nobody asks for any more.
+    pub(crate) fn let_go(&self) {
+        sys::let_go(&self.map);
+    }
+
     /// Bytes of records written so far, dead ones included.
     pub(crate) fn used_bytes(&self) -> u64 {
         self.written.load(Ordering::Acquire) - FILE_HEADER_BYTES as u64

@@ -33,9 +33,9 @@ pub(crate) struct Ring {
 }
 
 /// Of an idle ring so much stays.
-const KEPT_BYTES: u64 = 4 << 20;
+const KEPT_BYTES: u64 = 1 << 20;
 /// So much is given back at a time: that takes a fraction of a millisecond.
-const GIVEN_BACK_BYTES: u64 = 4 << 20;
+const GIVEN_BACK_BYTES: u64 = 1 << 20;
 
 // SAFETY: all access goes through `write` and `read`, whose ranges never overlap in time; see the
 // type's promise.
@@ -187,6 +187,15 @@ pub(crate) fn map_file(file: &File) -> io::Result<Mmap> {
     // SAFETY: see the promise above. Another process is kept out by the store's lock, or reads
     // (`inspect`) what it found to check, which its owner never writes again.
     unsafe { Mmap::map(file) }
+}
+
+/// Lets go of the memory behind a read-only map of a file: what is asked for again comes back from the
+/// page cache.
+pub(crate) fn let_go(map: &Mmap) {
+    // SAFETY: the map is of a file and nobody writes through it, so its pages come back as they were.
+    let advised = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+    // Only a hint: without it the dead stay in memory until the kernel wants it.
+    drop(advised);
 }
 
 /// A zeroed array of atomics whose pages take memory only once touched.

@@ -35,6 +35,8 @@ use crate::{Error, Position, SeriesRef};
 
 /// Series given up in one step, and freed in one: a step shares a core with ingest and must be short.
 const GIVE_UP_MAX: usize = 1 << 13;
+/// One of so many bytes of a chunk must be dead for its pages to be let go of.
+const DEAD_SHARE: u64 = 4;
 /// Ticks whose beginning is remembered: with more, the oldest are taken to have begun together.
 const TICKS_MAX: usize = 1024;
 
@@ -136,6 +138,9 @@ impl Cleaner {
             stats.freed += refs.len() as u64;
             stats.more |= (self.limbo.front()).is_some_and(|(head, _)| *head <= reclaimed);
             table.define.lock().free.extend(refs);
+            if self.limbo.is_empty() {
+                let_go_of_dead(table);
+            }
         }
     }
 
@@ -337,6 +342,17 @@ impl Cleaner {
             targets.push(chunk.clone());
         }
         Ok(())
+    }
+}
+
+/// Dead records stay in memory as long as their page was touched once. Where enough of a chunk is dead
+/// its pages are let go of; those of living series come back one by one.
+fn let_go_of_dead(table: &SeriesTable) {
+    let pin = epoch::pin();
+    for (_, chunk) in table.arena.chunks(&pin) {
+        if chunk.dead_bytes.load(Ordering::Relaxed) * DEAD_SHARE >= chunk.used_bytes() {
+            chunk.let_go();
+        }
     }
 }
 
