@@ -285,7 +285,6 @@ impl Cleaner {
         moves: &mut Vec<(SeriesRef, u32, u32)>,
     ) -> Result<(), Error> {
         let arena = &table.arena;
-        let mut targets: Vec<Arc<Chunk>> = Vec::new();
         let mut result = Ok(());
         let used = FILE_HEADER_BYTES as u64 + chunk.used_bytes();
         let bytes = &chunk.bytes()[..usize::try_from(used).unwrap_or(usize::MAX)];
@@ -299,7 +298,7 @@ impl Cleaner {
             let full = self.writer.buffered_bytes() > STAGED_BYTES_MAX;
             let room = self.writer.has_room(arena, record.labels.len());
             if full || !room {
-                result = self.write_staged(table, moves, &mut targets);
+                result = self.write_staged(table, moves);
             }
             if !room && result.is_ok() {
                 result = self.writer.begin_chunk(arena, true);
@@ -311,24 +310,15 @@ impl Cleaner {
             }
         });
         result?;
-        self.write_staged(table, moves, &mut targets)?;
-        for target in targets {
-            let written = target.written.load(Ordering::Acquire);
-            let synced = arena.options.disk.sync(&target.file);
-            if synced.is_err() {
-                self.writer.leave(&target);
-            }
-            synced.map_err(Error::io("sync", target.file.path()))?;
-            target.synced.fetch_max(written, Ordering::AcqRel);
-        }
-        Ok(())
+        self.write_staged(table, moves)
     }
 
+    /// Makes what is staged durable. A part at a time: a commit waits for the device no longer than one
+    /// part takes.
     fn write_staged(
         &mut self,
         table: &SeriesTable,
         moves: &mut Vec<(SeriesRef, u32, u32)>,
-        targets: &mut Vec<Arc<Chunk>>,
     ) -> Result<(), Error> {
         self.writer.write(&table.arena)?;
         for staged in self.writer.staged.drain(..) {
@@ -336,11 +326,15 @@ impl Cleaner {
             let from = u32::try_from(staged.hash).unwrap_or(0);
             moves.push((staged.series, from, words(staged.offset)));
         }
-        if let Some(chunk) = self.writer.chunk()
-            && !targets.iter().any(|other| Arc::ptr_eq(other, chunk))
-        {
-            targets.push(chunk.clone());
+        let Some(target) = self.writer.chunk().cloned() else {
+            return Ok(());
+        };
+        let written = target.written.load(Ordering::Acquire);
+        if let Err(source) = table.arena.options.disk.sync(&target.file) {
+            self.writer.leave(&target);
+            return Err(Error::io("sync", target.file.path())(source));
         }
+        target.synced.fetch_max(written, Ordering::AcqRel);
         Ok(())
     }
 }
