@@ -47,7 +47,7 @@ pub(crate) struct Idle {
     pub(crate) now: Duration,
     /// Series not asked for that long are given up.
     pub(crate) timeout: Duration,
-    /// Everything before is handed out to writers.
+    /// Everything before was handed out to writers when the step began.
     pub(crate) head: Position,
     /// Everything before is removed.
     pub(crate) reclaimed: Position,
@@ -81,6 +81,8 @@ pub(crate) struct Cleaner {
     cursor: u32,
     /// Given up, and waiting for the guards of that time.
     given_up: Option<(Vec<SeriesRef>, Grace)>,
+    /// Given up, and confirmed by no guard any more.
+    unheld: Option<Vec<SeriesRef>>,
     /// Waiting until the log is reclaimed to a position.
     limbo: VecDeque<(Position, Vec<SeriesRef>)>,
     /// A chunk nothing points into, and the guards that may still see it.
@@ -122,8 +124,17 @@ impl Cleaner {
         self.remove_retired(table, &mut stats)?;
         self.leave_chunk(table, &mut stats)?;
         stats.in_limbo = self.limbo.iter().map(|(_, refs)| refs.len() as u64).sum();
-        stats.more |= self.given_up.is_some() || self.left.is_some() || !self.retired.is_empty();
+        stats.more |= self.given_up.is_some()
+            || self.unheld.is_some()
+            || self.left.is_some()
+            || !self.retired.is_empty();
         Ok(stats)
+    }
+
+    /// Whether series wait for the head of the next step.
+    #[cfg(test)]
+    pub(crate) const fn has_unheld(&self) -> bool {
+        self.unheld.is_some()
     }
 
     /// Frees the refs that nothing on disk names any more.
@@ -146,9 +157,13 @@ impl Cleaner {
 
     /// Gives up the series that are idle.
     fn give_up(&mut self, table: &SeriesTable, idle: &Idle, stats: &mut CleanStats) {
-        if let Some((refs, _)) = self.given_up.take_if(|(_, grace)| grace.is_over()) {
+        if let Some(refs) = self.unheld.take() {
             self.limbo.push_back((idle.head, refs));
         }
+        // The head of this step may have been looked up while one of those guards was still
+        // appending: that of the next is behind all they appended.
+        let over = self.given_up.take_if(|(_, grace)| grace.is_over());
+        self.unheld = over.map(|(refs, _)| refs);
         let before = self.idle_before(table, idle);
         if self.given_up.is_some() || before <= FIRST_TICK {
             return;
