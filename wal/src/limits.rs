@@ -144,7 +144,7 @@ pub(crate) fn enforce(shared: &Arc<Shared>, ages: &Ages) -> Result<(), Error> {
 /// What the system said to looking for where a frame begins.
 pub(crate) fn drop_oldest(shared: &Arc<Shared>) -> Result<(), Error> {
     let endpoints = shared.endpoints.lock().clone();
-    let waiting = |state: &Arc<EndpointState>| state.decided() > state.saved();
+    let waiting = |state: &Arc<EndpointState>| state.given_up_beyond(state.saved()).is_some();
     if endpoints.values().any(waiting) {
         return Ok(());
     }

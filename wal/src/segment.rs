@@ -321,6 +321,16 @@ impl Segments {
         }
     }
 
+    /// Removes a file that holds nothing durable.
+    ///
+    /// # Errors
+    /// What the system said; the file is out of the set all the same.
+    pub(crate) fn remove(&self, segment: &Segment) -> Result<(), Error> {
+        self.change(|files| drop(files.remove(&segment.key())));
+        let path = segment.file.path();
+        self.disk.remove(path).map_err(Error::io("remove", path))
+    }
+
     /// Removes the segments after `keep`, which nothing was ever written to.
     ///
     /// # Errors

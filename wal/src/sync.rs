@@ -316,6 +316,10 @@ impl Committer {
         })?;
         let (from, to) = (failed.file.path().display(), fresh.file.path().display());
         tracing::warn!(%from, %to, %position, "the segment goes on in a fresh file");
+        if failed.header.generation > 0 && failed.first() == position {
+            // Nothing in it was ever durable. Kept, every try of a bad device would cost a file.
+            segments.remove(&failed)?;
+        }
         Ok(())
     }
 
