@@ -317,6 +317,12 @@ impl Log {
 
     /// Fails unless everything expected came at least once, and nothing else.
     pub(crate) fn assert_holds(&self, expected: &Expected) {
+        self.assert_holds_between(expected, expected);
+    }
+
+    /// Fails unless everything acknowledged came at least once, and nothing that was not sent. What is
+    /// refused may become durable all the same, and then it is delivered.
+    pub(crate) fn assert_holds_between(&self, acked: &Expected, sent: &Expected) {
         assert_eq!(self.malformed, 0, "bodies that are no request");
         let mut came: Vec<Vec<(i64, u64)>> = vec![Vec::new(); self.series.len()];
         for delivery in &self.deliveries {
@@ -324,24 +330,24 @@ impl Log {
         }
         let mut differences = Vec::new();
         for labels in self.series.keys() {
-            if !expected.contains_key(labels) {
+            if !sent.contains_key(labels) {
                 differences.push(format!("unexpected series {labels}"));
             }
         }
-        for (labels, expected) in expected {
+        for (labels, sent) in sent {
+            let acked = acked.get(labels).map_or(&[][..], Vec::as_slice);
             let series = self.series.get(labels);
             let mut found = series.map_or_else(Vec::new, |at| came[*at as usize].clone());
             found.sort_unstable();
             found.dedup();
-            if found != *expected {
-                let missing = expected.iter().filter(|s| found.binary_search(s).is_err());
-                let more = found.iter().filter(|s| expected.binary_search(s).is_err());
+            let missing = acked.iter().filter(|s| found.binary_search(s).is_err());
+            let more = found.iter().filter(|s| sent.binary_search(s).is_err());
+            let (missing, more) = (missing.count(), more.count());
+            if missing + more > 0 {
                 differences.push(format!(
-                    "{labels}: {} samples instead of {}, {} missing, {} unexpected",
+                    "{labels}: {} samples instead of {}, {missing} missing, {more} unexpected",
                     found.len(),
-                    expected.len(),
-                    missing.count(),
-                    more.count(),
+                    acked.len(),
                 ));
             }
         }

@@ -136,10 +136,11 @@ impl Keeper {
     }
 }
 
-/// Whether the directory is still where the files in use were made: written and synced to files that
-/// no name leads to, nothing would survive a restart.
+/// Whether the file in use is still where it was made: written and synced to a file that no name leads
+/// to, nothing would survive a restart.
 fn find_directory(shared: &Arc<Shared>) {
-    let Some(segment) = shared.segments.first_from(0) else {
+    let in_use = shared.tracker.head() / shared.segments.segment_bytes();
+    let Some(segment) = shared.segments.get(in_use) else {
         return;
     };
     let (path, file) = (segment.file.path(), segment.file.file());
