@@ -184,6 +184,11 @@ impl Worker {
             if futile && !accepted && part.last_series_is_single() {
                 let last = part.split_off(records - 1);
                 let alone = self.deliver(&last).await;
+                if alone.given_up {
+                    // Undecided, and what is before it is given up too: both are looked at anew.
+                    parts.extend([last, part]);
+                    continue;
+                }
                 accepted = alone.is_accepted();
                 self.finish(&last, &alone);
                 if !accepted {
@@ -204,6 +209,7 @@ impl Worker {
 
     /// A batch, or a part of one, has come to its end.
     fn finish(&self, batch: &Batch, delivery: &Delivery) {
+        debug_assert!(!delivery.given_up, "what is undecided has no end yet");
         let Shared {
             stats,
             reporter,
