@@ -288,11 +288,15 @@ fn decode_slot(slot: &[u8]) -> Progress {
 ///
 /// # Errors
 /// What the system said.
-pub(crate) fn all_saved(dir: &Path) -> Result<Vec<(String, Progress)>, Error> {
+pub(crate) fn all_saved(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+) -> Result<Vec<(String, Progress)>, Error> {
     let mut all = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let path = entry.map_err(Error::io("list", dir))?.path();
-        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        let file = disk.open(&path).map_err(Error::io("open", &path))?;
+        let bytes = read_whole(disk, &file).map_err(Error::io("read", &path))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         all.extend(newest_slot(&bytes).map(|(_, progress)| (name_of_file(&name), progress)));
     }
@@ -474,7 +478,7 @@ mod tests {
             fs::write(&path, &torn).unwrap();
             assert_eq!(open(dir.path()).0.acked(), Position::new(100), "byte {at}");
         }
-        let all = all_saved(dir.path()).unwrap();
+        let all = all_saved(&disk, dir.path()).unwrap();
         assert_eq!(all[0].0, "a/b c");
     }
 

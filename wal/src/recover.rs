@@ -67,7 +67,7 @@ pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     places: Places<'_>,
 ) -> Result<Recovered, Error> {
-    let saved = all_saved(places.positions)?;
+    let saved = all_saved(disk, places.positions)?;
     let acked = saved.iter().map(|(_, p)| p.acked).max().unwrap_or_default();
     let mut records = saved.iter().map(|(_, p)| p.mark().records).max();
     let mut next_id = segments.id_of(acked);
