@@ -72,6 +72,10 @@ pub(crate) fn step(shared: &Arc<Shared>) {
     }
     keeper.roll_idle_segment(shared);
     prepare(shared);
+    if let Err(error) = shared.series.prepare() {
+        // Who needs it tries again, and tells the operator.
+        tracing::debug!(%error, "cannot make the next series chunk ahead");
+    }
     shared.give_back_ring();
 }
 

@@ -49,7 +49,8 @@ use crate::quota::Quota;
 use crate::sys::LazyArray;
 use crate::{Error, SeriesRef, SharedRandom};
 
-const SHARDS: usize = 64;
+/// A shard doubles at once, and its readers wait meanwhile: many, so that each is small.
+const SHARDS: usize = 256;
 /// Records are written at the latest when so many bytes are staged.
 const STAGED_BYTES_MAX: usize = 1 << 20;
 
@@ -69,12 +70,6 @@ pub struct NewSeries<'a> {
     pub labels: &'a [u8],
     /// Filled in by [`SeriesGuard::define`].
     pub series: SeriesRef,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    series: SeriesRef,
-    hash: u32,
 }
 
 /// Where and how large the arena is.
@@ -98,7 +93,9 @@ pub struct SeriesTable {
     seen: LazyArray,
     /// The tick of now.
     tick: AtomicU32,
-    shards: Box<[CachePadded<RwLock<HashTable<Entry>>>]>,
+    /// Refs by the hash of their labels, which is worked out again when a shard grows: to keep it would
+    /// take as much memory as the ref, twice, as tables are half empty.
+    shards: Box<[CachePadded<RwLock<HashTable<SeriesRef>>>]>,
     series_count: AtomicUsize,
     /// Series ever defined by this process.
     defined: AtomicU64,
@@ -272,15 +269,17 @@ impl SeriesTable {
         {
             self.arena.add_unsynced(chunk);
         }
+        let guard = self.guard();
         for &staged in &define.writer.staged {
-            self.insert(staged);
+            self.insert(staged, |series| guard.hash_of(series));
         }
         define.writer.staged.clear();
         Ok(())
     }
 
-    /// Points a series to its record, and makes it findable unless it is already.
-    fn insert(&self, staged: Staged) {
+    /// Points a series to its record, and makes it findable unless it is already. `hash_of` a series
+    /// is that of its labels.
+    fn insert(&self, staged: Staged, hash_of: impl Fn(SeriesRef) -> u64) {
         let Staged {
             series,
             offset,
@@ -296,24 +295,23 @@ impl SeriesTable {
         }
         self.series_count.fetch_add(1, Ordering::Relaxed);
         self.defined.fetch_add(1, Ordering::Relaxed);
-        let entry = Entry {
-            series,
-            hash: low(hash),
-        };
         let mut shard = self.shard(hash).write();
-        shard.insert_unique(spread(entry.hash), entry, |entry| spread(entry.hash));
+        shard.insert_unique(hash, series, |&series| hash_of(series));
     }
 
-    /// Makes the first chunk, before segments prepared ahead take all the room there is.
+    /// Makes the first chunk, before segments prepared ahead take all the room there is; later the
+    /// next one once the one in use is half full, so that who defines does not wait for it. By one
+    /// thread at a time.
     ///
     /// # Errors
     /// [`Error::Full`] at the quota or on a full disk, else what the system said.
     pub(crate) fn prepare(&self) -> Result<(), Error> {
-        let mut define = self.define.lock();
-        match define.writer.chunk() {
-            Some(_) => Ok(()),
-            None => define.writer.begin_chunk(&self.arena, false),
+        if !self.define.lock().writer.wants_spare(&self.arena) {
+            return Ok(());
         }
+        let made = self.arena.create(false)?;
+        self.define.lock().writer.keep_spare(made);
+        Ok(())
     }
 
     /// The record at this arena word counts for nothing any more.
@@ -324,7 +322,7 @@ impl SeriesTable {
         }
     }
 
-    fn shard(&self, hash: u64) -> &RwLock<HashTable<Entry>> {
+    fn shard(&self, hash: u64) -> &RwLock<HashTable<SeriesRef>> {
         &self.shards[usize::try_from(hash >> 32).unwrap_or(0) % SHARDS]
     }
 
@@ -359,20 +357,6 @@ impl Define {
 fn tick_of(segment_id: u64) -> u32 {
     let tick = segment_id.saturating_add(u64::from(FIRST_TICK));
     u32::try_from(tick).unwrap_or(u32::MAX)
-}
-
-/// The half of a hash that an entry keeps.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "exactly the low half is wanted"
-)]
-const fn low(hash: u64) -> u32 {
-    hash as u32
-}
-
-/// Spreads 32 bits of hash over 64: the table takes its tag from the top.
-const fn spread(hash: u32) -> u64 {
-    (hash as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(test)]

@@ -66,6 +66,8 @@ pub(crate) struct Unsynced {
 #[derive(Debug, Default)]
 pub(super) struct ChunkWriter {
     open: Option<(usize, Arc<Chunk>)>,
+    /// Empty, for when the open one is full.
+    spare: Option<(usize, Arc<Chunk>)>,
     buffer: Vec<u8>,
     /// Records in `buffer`.
     pub(super) staged: Vec<Staged>,
@@ -138,7 +140,7 @@ impl Arena {
     }
 
     /// Makes an empty chunk.
-    fn create(&self, beyond_quota: bool) -> Result<(usize, Arc<Chunk>), Error> {
+    pub(super) fn create(&self, beyond_quota: bool) -> Result<(usize, Arc<Chunk>), Error> {
         if !beyond_quota && !self.options.quota.has_room(self.options.chunk_bytes) {
             return Err(FULL);
         }
@@ -233,9 +235,13 @@ impl Unsynced {
 }
 
 impl ChunkWriter {
-    /// Goes on writing in a chunk found on disk.
+    /// Goes on writing in a chunk found on disk: the last, unless that was only made to be the next.
     pub(super) fn go_on(&mut self, slot: usize, chunk: Arc<Chunk>) {
-        self.open = Some((slot, chunk));
+        if self.open.is_some() && chunk.used_bytes() == 0 {
+            self.spare = Some((slot, chunk));
+        } else {
+            self.open = Some((slot, chunk));
+        }
     }
 
     /// Writes to this chunk no more.
@@ -243,9 +249,25 @@ impl ChunkWriter {
         self.open.take_if(|(_, open)| Arc::ptr_eq(open, chunk));
     }
 
-    /// Whether the next record may go to this chunk.
-    pub(super) fn is_in(&self, slot: usize) -> bool {
-        self.open.as_ref().is_some_and(|(open, _)| *open == slot)
+    /// Whether the next records may go to this chunk.
+    pub(super) fn has(&self, slot: usize) -> bool {
+        let held = self.open.iter().chain(&self.spare);
+        held.map(|(held, _)| *held).any(|held| held == slot)
+    }
+
+    /// Whether there is no chunk, or the next one is not there yet and soon needed.
+    pub(super) fn wants_spare(&self, arena: &Arena) -> bool {
+        let is_half_full = |chunk: &Chunk| chunk.used_bytes() * 2 >= arena.options.chunk_bytes;
+        let soon = self
+            .open
+            .as_ref()
+            .is_none_or(|(_, chunk)| is_half_full(chunk));
+        self.spare.is_none() && soon
+    }
+
+    /// An empty chunk for later.
+    pub(super) fn keep_spare(&mut self, chunk: (usize, Arc<Chunk>)) {
+        self.spare = Some(chunk);
     }
 
     /// Whether a record of so many label bytes fits behind what is staged.
@@ -264,7 +286,10 @@ impl ChunkWriter {
     /// [`Error::Full`], or what the system said.
     pub(super) fn begin_chunk(&mut self, arena: &Arena, beyond_quota: bool) -> Result<(), Error> {
         debug_assert!(self.staged.is_empty(), "staged for the chunk before");
-        self.open = Some(arena.create(beyond_quota)?);
+        self.open = Some(match self.spare.take() {
+            Some(spare) => spare,
+            None => arena.create(beyond_quota)?,
+        });
         Ok(())
     }
 

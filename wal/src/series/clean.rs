@@ -175,8 +175,8 @@ impl Cleaner {
         }
         let guard = table.guard();
         for series in &refs {
-            let hash = guard.hash(guard.labels(*series));
-            table.unlist(*series, hash);
+            let hash_of = |series| guard.hash_of(series);
+            table.unlist(*series, hash_of(*series), hash_of);
         }
         drop(guard);
         stats.given_up += refs.len() as u64;
@@ -283,8 +283,8 @@ impl Cleaner {
         let chunks = table.arena.chunks(&pin);
         chunks.into_iter().find(|(slot, chunk)| {
             let used = chunk.used_bytes();
-            !define.writer.is_in(*slot)
-                && !self.writer.is_in(*slot)
+            !define.writer.has(*slot)
+                && !self.writer.has(*slot)
                 && chunk.synced.load(Ordering::Acquire) == used + FILE_HEADER_BYTES as u64
                 && chunk.dead_bytes.load(Ordering::Relaxed) * 2 >= used
         })

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use crossbeam::epoch::Guard;
 use hashbrown::HashTable;
 
-use super::{DEAD, Define, Entry, FREE, NewSeries, SeriesTable, low, spread};
+use super::{DEAD, Define, FREE, NewSeries, SeriesTable};
 use crate::{Error, SeriesRef};
 
 /// The series of a store, held in place. Hold it from looking up the series of a request until its
@@ -95,13 +95,13 @@ impl<'t> SeriesGuard<'t> {
     #[must_use]
     pub fn find(&self, hash: u64, labels: &[u8]) -> Option<SeriesRef> {
         let shard = self.table.shard(hash).read();
-        let is_it = |entry: &Entry| {
-            entry.hash == low(hash)
-                && self.labels(entry.series) == labels
-                && self.confirm(entry.series)
-        };
-        let entry = shard.find(spread(low(hash)), is_it);
-        entry.map(|entry| entry.series)
+        let is_it = |&series: &SeriesRef| self.labels(series) == labels && self.confirm(series);
+        shard.find(hash, is_it).copied()
+    }
+
+    /// The hash of a series' labels.
+    pub(super) fn hash_of(&self, series: SeriesRef) -> u64 {
+        self.hash(self.labels(series))
     }
 
     /// Gives every series of `new` its ref, writing records for those not yet known.

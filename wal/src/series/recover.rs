@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::arena::ChunkWriter;
-use super::{Entry, FREE, SeriesOptions, SeriesTable, Staged, low, spread};
+use super::{FREE, SeriesOptions, SeriesTable, Staged};
 use crate::chunk::{Chunk, RECORD_HEADER_BYTES, walk};
 use crate::reader::read_pages;
 use crate::{Error, SeriesRef};
@@ -39,9 +39,18 @@ pub(crate) struct SeriesRecovery {
 #[derive(Default)]
 struct Reading {
     found: SeriesRecovery,
-    /// By ref: sequence of its record plus one; 0 for "not seen".
-    sequences: Vec<u64>,
+    /// By ref.
+    records: Vec<Read>,
     next_ref: u32,
+}
+
+/// The record of a ref that was read last.
+#[derive(Clone, Copy, Default)]
+struct Read {
+    /// Plus one; 0 for "not seen".
+    sequence: u64,
+    /// Of its labels: that these need not be read through the map, page by page, while the table grows.
+    hash: u64,
 }
 
 impl SeriesTable {
@@ -144,56 +153,70 @@ impl SeriesTable {
             return;
         }
         reading.next_ref = reading.next_ref.max(series.get().saturating_add(1));
-        if reading.sequences.len() <= index {
-            reading.sequences.resize(index + 1, 0);
+        if reading.records.len() <= index {
+            reading.records.resize(index + 1, Read::default());
         }
         let bytes = crate::chunk::record_bytes(record.labels.len()) as u64;
-        if reading.sequences[index] > record.sequence {
+        if reading.records[index].sequence > record.sequence {
             chunk.dead_bytes.fetch_add(bytes, Ordering::Relaxed);
             return;
         }
-        if reading.sequences[index] != 0 {
-            self.forget(series);
+        if reading.records[index].sequence != 0 {
+            self.forget(series, reading);
         }
-        reading.sequences[index] = record.sequence + 1;
         let hash = self.hash(record.labels);
-        let twin = self.guard().find(hash, record.labels);
+        reading.records[index] = Read {
+            sequence: record.sequence + 1,
+            hash,
+        };
+        let hash_of = |series: SeriesRef| reading.records[series.index()].hash;
+        let twin = self.twin(record.labels, hash, hash_of);
         let twin_is_later =
-            twin.is_some_and(|twin| reading.sequences[twin.index()] > record.sequence);
+            twin.is_some_and(|twin| reading.records[twin.index()].sequence > record.sequence);
         if let Some(twin) = twin.filter(|_| !twin_is_later) {
-            self.unlist(twin, hash);
+            self.unlist(twin, hash, hash_of);
         }
         let offset = self.arena.offset(slot, record.offset);
-        self.insert(Staged {
+        let staged = Staged {
             series,
             offset,
             hash,
-        });
+        };
+        self.insert(staged, hash_of);
         if twin_is_later {
-            self.unlist(series, hash);
+            self.unlist(series, hash, hash_of);
         }
     }
 
-    /// Takes a ref and its record out of the table: a later record replaces it.
-    fn forget(&self, series: SeriesRef) {
+    /// Another ref with these labels.
+    fn twin(
+        &self,
+        labels: &[u8],
+        hash: u64,
+        hash_of: impl Fn(SeriesRef) -> u64,
+    ) -> Option<SeriesRef> {
         let guard = self.guard();
-        let hash = self.hash(guard.labels(series));
-        drop(guard);
-        self.unlist(series, hash);
+        let is_it = |&other: &SeriesRef| hash_of(other) == hash && guard.labels(other) == labels;
+        self.shard(hash).read().find(hash, is_it).copied()
+    }
+
+    /// Takes a ref and its record out of the table: a later record replaces it.
+    fn forget(&self, series: SeriesRef, reading: &Reading) {
+        let hash_of = |series: SeriesRef| reading.records[series.index()].hash;
+        self.unlist(series, hash_of(series), hash_of);
         let words = self.offset.as_slice()[series.index()].swap(0, Ordering::AcqRel);
         self.bury(words);
         self.series_count.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Makes a series unfindable; its labels stay readable.
-    pub(super) fn unlist(&self, series: SeriesRef, hash: u64) {
+    pub(super) fn unlist(&self, series: SeriesRef, hash: u64, hash_of: impl Fn(SeriesRef) -> u64) {
         let mut shard = self.shard(hash).write();
-        let is_it = |entry: &Entry| entry.series == series;
-        if let Ok(entry) = shard.find_entry(spread(low(hash)), is_it) {
+        if let Ok(entry) = shard.find_entry(hash, |&other| other == series) {
             entry.remove();
         }
         if shard.capacity() > SHRINK_FROM && shard.len() * 4 < shard.capacity() {
-            shard.shrink_to_fit(|entry| spread(entry.hash));
+            shard.shrink_to_fit(|&series| hash_of(series));
         }
     }
 

@@ -237,3 +237,29 @@ fn a_guard_keeps_what_it_has_confirmed() {
     assert!(table.guard().labels(refs[0]).is_empty());
     assert_eq!(find(&table, 1), Some(back));
 }
+
+#[test]
+fn the_next_chunk_is_made_ahead_and_outlives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = open(dir.path());
+    table.prepare().unwrap();
+    define(&table, &(0..10).collect::<Vec<_>>());
+    table.prepare().unwrap();
+    assert_eq!(table.chunk_count(), 1, "not yet half full");
+    define(&table, &(10..150).collect::<Vec<_>>());
+    table.prepare().unwrap();
+    table.prepare().unwrap();
+    assert_eq!(table.chunk_count(), 2);
+    drop(table);
+    // What was made ahead is neither gone on with before its time nor made twice.
+    let table = open(dir.path());
+    define(&table, &(150..160).collect::<Vec<_>>());
+    table.prepare().unwrap();
+    let used = |table: &SeriesTable| -> Vec<bool> {
+        let chunks = table.arena.chunks(&epoch::pin());
+        chunks.iter().map(|(_, c)| c.used_bytes() > 0).collect()
+    };
+    assert_eq!(used(&table), [true, false]);
+    define(&table, &(160..400).collect::<Vec<_>>());
+    assert_eq!(used(&table), [true, true]);
+}
