@@ -42,6 +42,8 @@ use crate::{
 
 /// Writers a store can have at a time: one per ingest thread, with room for other doors.
 pub const WRITERS_MAX: usize = 256;
+/// Parts of an idle ring given back in one step of the keeper.
+const RING_PARTS: usize = 4;
 
 /// Default of [`StoreOptions::series_idle_timeout`]. Coming back costs a record; staying costs memory.
 pub const SERIES_IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -257,15 +259,18 @@ impl Shared {
         saved.unwrap_or(durable).min(durable)
     }
 
-    /// Gives memory of the ring back while nothing is in it.
+    /// Gives memory of the ring back while nothing is in it: some parts, between which writers may go
+    /// on.
     pub(crate) fn give_back_ring(&self) {
-        let reserve = self.reserve.lock();
-        if reserve.head == self.durable.load(Ordering::Acquire) {
-            // The next append begins at the start of the ring.
-            let used = reserve.head - self.ring_start.load(Ordering::Acquire);
-            self.ring.give_back(used);
+        for _ in 0..RING_PARTS {
+            let reserve = self.reserve.lock();
+            if reserve.head == self.durable.load(Ordering::Acquire) {
+                // The next append begins at the start of the ring.
+                let used = reserve.head - self.ring_start.load(Ordering::Acquire);
+                self.ring.give_back(used);
+            }
+            drop(reserve);
         }
-        drop(reserve);
     }
 
     /// Records of the log before `position`, if that is where it ends.
