@@ -186,10 +186,12 @@ impl Load {
             };
             let brought = brought?;
             all.latencies.extend(brought.latencies);
+            all.answers.extend(brought.answers);
             all.woken_late.extend(brought.woken_late);
             all.cpu += brought.cpu;
         }
         all.latencies.sort_unstable();
+        all.answers.sort_unstable();
         all.woken_late.sort_unstable();
         Ok(all)
     }
@@ -211,9 +213,12 @@ impl Sender {
                 self.replace_pods(template, due);
                 let samples = template.samples;
                 let body = template.at_round(start_ms, round);
+                let sent = self.clock.monotonic();
                 self.push(&mut connection, body)?;
                 if self.progress.recording.load(Ordering::Relaxed) {
-                    self.brought.latencies.push(self.clock.monotonic() - due);
+                    let now = self.clock.monotonic();
+                    self.brought.latencies.push(now - due);
+                    self.brought.answers.push(now - sent);
                 }
                 self.progress.acked.fetch_add(samples, Ordering::Relaxed);
                 self.progress

@@ -1,10 +1,12 @@
 //! Turns queued records into the content of one request.
 //!
-//! A batch keeps arrival order, frame by frame: the samples of a frame, then its other records.
-//! It knows how many records of which frame it holds, which is what the ack window is told.
+//! A batch keeps the order of each series; its runs say which frame each record is of, which is what
+//! the ack window is told. Of a run the samples come first, then its other records.
 //!
 //! # Limits
 //! - `max_samples_per_send` records, and `RAW_BYTES_MAX` of records that are kept as bytes.
+
+use std::ops::Range;
 
 use wal::{DropReason, RecordKind, Sample, SeriesRef, Tally};
 
@@ -43,7 +45,7 @@ impl Run {
     }
 }
 
-/// The records of one request, in the order they were tailed.
+/// The records of one request, those of each series in the order they were tailed.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(crate) samples: Vec<Sample>,
@@ -85,6 +87,26 @@ impl Batch {
     /// Records of all kinds.
     pub(crate) fn records(&self) -> usize {
         self.samples.len() + self.raw.len()
+    }
+
+    /// The records in order, in as few parts as there can be.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let (mut samples, mut raw) = (&*self.samples, &*self.raw);
+        let mut first_run = 0;
+        self.runs
+            .split_inclusive(|run| run.raw > 0)
+            .map(move |runs| {
+                let count = runs.iter().map(|run| run.samples).sum();
+                let part = Part {
+                    samples: samples.split_off(..count).unwrap_or_default(),
+                    raw: (raw.split_off(..runs.last().map_or(0, |run| run.raw)))
+                        .unwrap_or_default(),
+                    first_run,
+                    runs,
+                };
+                first_run += runs.len();
+                part
+            })
     }
 
     pub(crate) fn raw_bytes(&self) -> usize {
@@ -177,6 +199,37 @@ impl Batch {
     /// The newest sample.
     pub(crate) fn highest_timestamp_ms(&self) -> Option<i64> {
         self.samples.iter().map(|sample| sample.timestamp_ms).max()
+    }
+}
+
+/// Neighbouring runs: samples, then other records, which are all of the last run.
+#[derive(Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) samples: &'a [Sample],
+    pub(crate) raw: &'a [OwnedRecord],
+    first_run: usize,
+    runs: &'a [Run],
+}
+
+impl Part<'_> {
+    /// The number of the last run.
+    pub(crate) const fn last_run(&self) -> usize {
+        self.first_run + self.runs.len() - 1
+    }
+
+    /// The numbers of the runs that some of the samples are of, each with how many of them. Looks at
+    /// all runs: for what is rare.
+    pub(crate) fn runs_of(&self, samples: Range<usize>) -> Vec<(usize, usize)> {
+        let mut end = 0;
+        let numbered = (self.first_run..).zip(self.runs).map(|(number, run)| {
+            let start = end;
+            end += run.samples;
+            let overlap = end
+                .min(samples.end)
+                .saturating_sub(start.max(samples.start));
+            (number, overlap)
+        });
+        numbered.filter(|(_, overlap)| *overlap > 0).collect()
     }
 }
 

@@ -99,6 +99,8 @@ pub struct SeriesTable {
     series_count: AtomicUsize,
     /// Series ever defined by this process.
     defined: AtomicU64,
+    /// How often refs were freed.
+    generation: AtomicU64,
     /// Whether the last definition failed, so that this is said once.
     is_failing: AtomicBool,
     define: Mutex<Define>,
@@ -130,6 +132,7 @@ impl SeriesTable {
                 .collect(),
             series_count: AtomicUsize::new(0),
             defined: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
             define: Mutex::new(Define {
                 writer: ChunkWriter::default(),
@@ -155,6 +158,13 @@ impl SeriesTable {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(labels);
         hasher.finish()
+    }
+
+    /// Changes before a ref that named one series is given to another: whoever reads a frame with the
+    /// new one sees it changed.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// How many series are defined.

@@ -4,7 +4,8 @@
 //! a length, the label bytes and the sample. Other records are copied as the messages they are.
 //!
 //! # Invariants
-//! - Records appear in batch order. Neighbouring samples of one series share a `TimeSeries`.
+//! - Records appear in batch order. Neighbouring samples of one series share a `TimeSeries`, also where
+//!   they are of different frames.
 //! - Value bits are copied, never computed with: a stale marker is a signalling NaN.
 //! - Value and timestamp are written even when zero, so that all samples have the same shape; to a
 //!   protobuf reader that is the same message.
@@ -76,29 +77,29 @@ impl RemoteWriteV1 {
         self.message.clear();
         self.left_out.clear();
         let mut sent = Counts::default();
-        let (mut samples, mut raw) = (&*batch.samples, &*batch.raw);
-        for (number, run) in batch.runs.iter().enumerate() {
-            let (here, later) = samples.split_at(run.samples);
-            samples = later;
-            for of_series in here.chunk_by(|a, b| a.series == b.series) {
-                let counts = Counts::of_samples(of_series.len());
+        for part in batch.parts() {
+            let mut at = 0;
+            for of_series in part.samples.chunk_by(|a, b| a.series == b.series) {
+                let start = at;
+                at += of_series.len();
                 if self.put_samples(of_series, labels(of_series[0].series)) {
-                    sent += counts;
-                } else {
-                    self.leave_out(number, DropReason::UnknownSeries, counts);
+                    sent += Counts::of_samples(of_series.len());
+                    continue;
+                }
+                for (run, samples) in part.runs_of(start..at) {
+                    let counts = Counts::of_samples(samples);
+                    self.leave_out(run, DropReason::UnknownSeries, counts);
                 }
             }
-            let (here, later) = raw.split_at(run.raw);
-            raw = later;
-            for record in here {
+            for record in part.raw {
                 let mut counts = Counts::default();
                 counts.add_record(record.kind);
                 if !is_supported(record) {
-                    self.leave_out(number, DropReason::CustomBuckets, counts);
+                    self.leave_out(part.last_run(), DropReason::CustomBuckets, counts);
                 } else if self.put_record(record, labels(record.series)) {
                     sent += counts;
                 } else {
-                    self.leave_out(number, DropReason::UnknownSeries, counts);
+                    self.leave_out(part.last_run(), DropReason::UnknownSeries, counts);
                 }
             }
         }
@@ -409,6 +410,29 @@ mod tests {
                 },
             }]
         );
+    }
+
+    #[test]
+    fn samples_of_a_series_share_a_message_across_frames_and_are_left_out_by_frame() {
+        let table = table(&[&[("__name__", "up")]]);
+        let mut batch = Batch::default();
+        let frames: [&[Sample]; 2] = [
+            &[sample(1, 1, 1)],
+            &[sample(1, 2, 1), sample(2, 1, 1), sample(2, 2, 1)],
+        ];
+        for (number, samples) in (0..).zip(frames) {
+            let exemplar = record(2, RecordKind::Exemplar, &Exemplar::default());
+            let frame = FrameNumber::new(number);
+            batch.push(frame, samples.iter().copied(), [exemplar].into_iter());
+        }
+        let mut encoder = RemoteWriteV1::new(ExternalLabels::default());
+        let encoded = encoder.encode(&batch, labels_of(&table)).unwrap();
+        let request = decode(encoded.body);
+        assert_eq!(request.timeseries.len(), 2, "an exemplar stands between");
+        let left: Vec<_> = (encoded.left_out.iter())
+            .map(|left| (left.run, left.counts.samples, left.counts.exemplars))
+            .collect();
+        assert_eq!(left, [(0, 0, 1), (1, 2, 1)]);
     }
 
     #[test]

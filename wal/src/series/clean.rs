@@ -148,6 +148,7 @@ impl Cleaner {
             table.series_count.fetch_sub(refs.len(), Ordering::Relaxed);
             stats.freed += refs.len() as u64;
             stats.more |= (self.limbo.front()).is_some_and(|(head, _)| *head <= reclaimed);
+            table.generation.fetch_add(1, Ordering::Release);
             table.define.lock().free.extend(refs);
             if self.limbo.is_empty() {
                 let_go_of_dead(table);

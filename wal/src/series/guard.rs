@@ -84,6 +84,26 @@ impl<'t> SeriesGuard<'t> {
         found.map_or(&[], |(chunk, at)| chunk.labels_at(at))
     }
 
+    /// Names the record that holds the labels of a series, for whoever keeps what was made of them:
+    /// the same name means the same labels, in this process. A series' name may change, as records
+    /// are copied, and a ref names another series once [`SeriesTable::generation`] has changed. 0 if
+    /// there is no series of that ref.
+    #[inline]
+    #[must_use]
+    pub fn record(&self, series: SeriesRef) -> u64 {
+        let Some(offset) = self.table.offset.as_slice().get(series.index()) else {
+            return 0;
+        };
+        let words = u64::from(offset.load(Ordering::Acquire));
+        if words == 0 {
+            return 0;
+        }
+        let found = self.table.arena.locate(words * 8, &self.pin);
+        found.map_or(0, |(chunk, at)| {
+            chunk.header.id * chunk.header.file_bytes + at as u64
+        })
+    }
+
     /// See [`SeriesTable::hash`].
     #[inline]
     #[must_use]

@@ -131,6 +131,17 @@ fn idle_series_go_and_the_others_stay_what_they_are() {
     let refs = define(&table, &(0..2000).collect::<Vec<_>>());
     clean(&mut cleaner, &table, &idle(0, 0));
     let before = table.chunk_count();
+    let records: Vec<u64> = (refs.iter())
+        .map(|series| table.guard().record(*series))
+        .collect();
+    assert!(
+        records
+            .iter()
+            .collect::<std::collections::BTreeSet<_>>()
+            .len()
+            == 2000
+    );
+    assert!(!records.contains(&0) && table.guard().record(SeriesRef::new(5000)) == 0);
     // Every tenth goes on, in another segment.
     table.set_segment(1);
     let live: Vec<u32> = (0..2000).step_by(10).collect();
@@ -141,6 +152,8 @@ fn idle_series_go_and_the_others_stay_what_they_are() {
     assert_eq!((all.given_up, all.freed), (1800, 0));
     assert_eq!(find(&table, 5), None, "given up");
     assert_eq!(table.guard().labels(refs[5]), labels(5), "but readable");
+    assert_eq!(table.guard().record(refs[5]), records[5]);
+    assert_eq!(table.generation(), 0);
     let all = clean(&mut cleaner, &table, &idle(2, 101));
     assert_eq!((all.given_up, all.freed), (0, 1800));
     assert!(all.chunks_removed > 1, "{all:?} of {before}");
@@ -154,6 +167,8 @@ fn idle_series_go_and_the_others_stay_what_they_are() {
     // Free refs are used again, and a restart finds all of it.
     let again = define(&table, &[5, 3001]);
     assert!(again.iter().all(|series| series.get() <= 2000));
+    assert!(table.generation() > 0, "refs name others now");
+    assert!(!records.contains(&table.guard().record(again[1])));
     drop(table);
     let table = open(dir.path());
     assert_eq!(table.guard().labels(again[1]), labels(3001));
