@@ -259,7 +259,8 @@ fn goals(without: &Churned, with: &Churned, due: f64) -> Table {
         format!("{ratio:.2} x"),
         ratio <= LATENCY_GOAL,
     );
-    let longest = |run: &Churned| run.brought.latencies.last().copied().unwrap_or_default();
+    // From when it was sent: the load's own pauses are not the agent's.
+    let longest = |run: &Churned| run.brought.answers.last().copied().unwrap_or_default();
     let beyond = longest(with).saturating_sub(longest(without));
     row(
         "longest ack beyond that without cleaning",
@@ -337,6 +338,7 @@ impl Churned {
         let seconds = (to.at - from.at).as_secs_f64();
         let cpu = to.used.cpu_seconds - from.used.cpu_seconds;
         let (acks, late) = (&self.brought.latencies, &self.brought.woken_late);
+        let answers = &self.brought.answers;
         let longest = |times: &[Duration]| millis(times.last().copied().unwrap_or_default());
         let rows = [
             ("requests measured", acks.len().to_string()),
@@ -344,6 +346,11 @@ impl Churned {
             ("ack latency p99", millis(percentile(acks, 99))),
             ("ack latency p99.9", millis(per_mille(acks, 999))),
             ("ack latency, longest", longest(acks)),
+            (
+                "from when it was sent, p99.9",
+                millis(per_mille(answers, 999)),
+            ),
+            ("from when it was sent, longest", longest(answers)),
             ("of it the load's own, p50", millis(percentile(late, 50))),
             ("of it the load's own, p99.9", millis(per_mille(late, 999))),
             ("of it the load's own, longest", longest(late)),

@@ -89,8 +89,10 @@ pub(crate) struct Progress {
 /// What a connection brings home.
 #[derive(Default, Debug)]
 pub(crate) struct Brought {
-    /// Answer times of the requests while recording.
+    /// Answer times of the requests while recording, from when each was due.
     pub(crate) latencies: Vec<Duration>,
+    /// The same from when each was sent.
+    pub(crate) answers: Vec<Duration>,
     /// At a rate: how late the load itself woke up for requests it had slept for while recording.
     /// That is in the answer times and not of the subject.
     pub(crate) woken_late: Vec<Duration>,
