@@ -37,6 +37,12 @@ impl FrameNumber {
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
+
+    /// Its number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
 }
 
 /// What the window needs to know of a frame.

@@ -45,6 +45,11 @@ impl Backoff {
         step.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
     }
 
+    /// The longest wait that nobody asks for.
+    pub(crate) const fn longest(&self) -> Duration {
+        self.max
+    }
+
     /// An attempt got through: the next failure starts small again.
     pub(crate) fn reset(&mut self) {
         self.step = self.min;

@@ -12,27 +12,26 @@
 //!   that again, with what was in flight as duplicates.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wal::{Position, SharedClock};
 
 use crate::ack::Acks;
-use crate::backoff::Backoff;
-use crate::encode::RemoteWriteV1;
+use crate::crew::join_all;
+use crate::drain::Drain;
 use crate::error::Error;
-use crate::options::{EndpointOptions, Resolved};
-use crate::queue::Queue;
+use crate::health::Health;
+use crate::options::EndpointOptions;
 use crate::report::Reporter;
 use crate::send::Sender;
-use crate::shard::{Shared, Worker};
-use crate::shard_map::{ShardMap, shard_count};
+use crate::shard::Shared;
+use crate::shard_map::shard_count;
 use crate::stats::Stats;
-use crate::tailer::{Lanes, Tailer};
+use crate::tailer::{Stop, Tailer};
 
 /// One destination of a log.
 #[derive(Debug)]
@@ -54,7 +53,7 @@ impl Endpoint {
         let options = &resolved.options;
         let shards = shard_count(&options.queue);
         // the metadata's worker is one more, with its own connection
-        let workers = usize::from(shards) + 1;
+        let workers = usize::from(options.queue.max_shards) + 1;
         let sender = Sender::new(&resolved, workers, SharedClock::clone(&clock))?;
         let saved = store
             .endpoint(&options.name)
@@ -69,39 +68,25 @@ impl Endpoint {
             acks: Acks::new(saved.clone(), fresh_from),
             stats: Arc::new(Stats::new(shards)),
             reporter: Reporter::new(&options.name, &resolved.url_redacted),
+            health: Health::default(),
+            drain: Drain::new(options.drain),
             clock,
         });
-        let room = Arc::new(Notify::new());
-        let queue = || {
-            let queue = &options.queue;
-            Queue::new(
-                queue.capacity,
-                queue.max_samples_per_send,
-                Arc::clone(&room),
-            )
-        };
-        let queues: Vec<_> = (0..workers).map(|_| Arc::new(queue())).collect();
-
-        let mut tasks = JoinSet::new();
-        for queue in &queues {
-            let worker = worker(&shared, queue, &resolved);
-            tasks.spawn_on(worker.run(), runtime);
-        }
-        let lanes = Lanes::new(queues, Arc::clone(&room));
-        let map = ShardMap::new(shards);
-        let tailer = Tailer::new(Arc::clone(&shared), saved.tail(), lanes, map, options);
-        let (stop, stopped) = oneshot::channel();
-        tasks.spawn_on(until(stopped, tailer.run()), runtime);
-
         tracing::info!(
             endpoint = options.name,
             url = resolved.url_redacted,
             shards,
             "shipping"
         );
-        let stats = Arc::clone(&shared.stats);
+        let (url, stats) = (resolved.url_redacted.clone(), Arc::clone(&shared.stats));
+        let (stop, stopped) = watch::channel(Stop::No);
+        let mut tasks = JoinSet::new();
+        let within_runtime = runtime.enter();
+        let tailer = Tailer::new(shared, saved.tail(), resolved, shards, Arc::default());
+        drop(within_runtime);
+        tasks.spawn_on(tailer.run(stopped), runtime);
         Ok(EndpointHandle {
-            url: resolved.url_redacted,
+            url,
             saved,
             stats,
             stop,
@@ -110,45 +95,21 @@ impl Endpoint {
     }
 }
 
-fn worker(shared: &Arc<Shared>, queue: &Arc<Queue>, resolved: &Resolved) -> Worker {
-    let encoder = RemoteWriteV1::new(resolved.external_labels.clone());
-    let options = &resolved.options.queue;
-    let backoff = Backoff::new(options.min_backoff, options.max_backoff);
-    let deadline = options.batch_send_deadline;
-    Worker::new(
-        Arc::clone(shared),
-        Arc::clone(queue),
-        encoder,
-        backoff,
-        deadline,
-    )
-}
-
-/// Runs `task` until it ends or is told to; dropping the other end tells it too.
-async fn until(stopped: oneshot::Receiver<()>, task: impl Future<Output = ()>) {
-    tokio::select! {
-        biased;
-        _ = stopped => {}
-        () = task => {}
-    }
-}
-
 /// A running endpoint. Dropping it stops it at once; what is not acked stays on disk.
 pub struct EndpointHandle {
     url: String,
     saved: wal::Endpoint,
     stats: Arc<Stats>,
-    stop: oneshot::Sender<()>,
+    stop: watch::Sender<Stop>,
     tasks: JoinSet<()>,
 }
 
 /// How a stop ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stopped {
-    /// Everything that was queued has been delivered or refused.
+    /// Everything the log held has been delivered or refused.
     Drained,
-    /// The deadline came first: so many records were queued or in flight and go again after the
-    /// next start.
+    /// The deadline came first: so many records were not decided and go after the next start.
     GaveUp {
         /// Records of all kinds.
         records: u64,
@@ -180,38 +141,26 @@ impl EndpointHandle {
         self.saved.acked()
     }
 
-    /// Reads no further, ships what is queued, and gives up at the deadline.
+    /// Ships what the log holds now, and gives up at the deadline.
     ///
     /// # Panics
     /// If one of its tasks has panicked.
     pub async fn stop(mut self, deadline: Duration) -> Stopped {
-        if self.stop.send(()).is_err() {
-            tracing::debug!(endpoint = self.saved.name(), "the tailer had ended before");
-        }
+        self.stop.send_replace(Stop::Drain);
         let drained = tokio::time::timeout(deadline, join_all(&mut self.tasks))
             .await
             .is_ok();
         if !drained {
-            self.tasks.abort_all();
-            // until they have really ended, an answer that just came could still be acked
+            // until all have really ended, an answer that just came could still be acked
+            self.stop.send_replace(Stop::AtOnce);
             join_all(&mut self.tasks).await;
         }
-        let records = self.stats.snapshot().pending.total();
+        let records = self.saved.account().pending;
         tracing::debug!(endpoint = self.saved.name(), drained, records, "stopped");
         if drained {
             Stopped::Drained
         } else {
             Stopped::GaveUp { records }
-        }
-    }
-}
-
-async fn join_all(tasks: &mut JoinSet<()>) {
-    while let Some(result) = tasks.join_next().await {
-        if let Err(error) = result
-            && error.is_panic()
-        {
-            std::panic::resume_unwind(error.into_panic());
         }
     }
 }

@@ -8,7 +8,9 @@
 //! |---|---|
 //! | [`options`] | arguments into values known to be good |
 //! | [`endpoint`] | options into running tasks; the table of contents |
-//! | `tailer` | frames into records in the queues |
+//! | `tailer` | frames into records in the queues (`pack`: many, by series, while behind) |
+//! | `crew` | a number of shards into running workers |
+//! | `governor` | numbers into how many shards there should be (`reshard`: the rule), and an ETA |
 //! | `shard_map` | a series into its shard |
 //! | `queue` | routed records into a bounded line |
 //! | `shard` | a queue into delivered batches; owns and runs the four below |
@@ -16,7 +18,8 @@
 //! | [`encode`] | a batch into a request body |
 //! | `send` | a body into an outcome, over HTTP (`auth`: who we are) |
 //! | [`replay`] | records read again into delivered requests, without a position |
-//! | `backoff` | failures into waiting times |
+//! | `backoff` | failures into waiting times (`health`: into whose turn it is) |
+//! | [`drain`] | the settings for a backlog into pauses |
 //! | [`outcome`] | the three ends of a send |
 //! | [`ack`] | records done into a position that only grows |
 //! | [`labels`] | label bytes into a shard key and merged labels (`wire`: varints) |
@@ -35,7 +38,7 @@
 //!
 //! # Limits
 //! - Per endpoint: (shards + 1) queues of `capacity` records (24 bytes per sample), one batch and
-//!   three encode buffers per shard, two bytes per series.
+//!   three encode buffers per shard, two bytes per series; while far behind one pack (25 MB).
 
 #![forbid(unsafe_code)]
 
@@ -43,15 +46,21 @@ pub mod ack;
 mod auth;
 mod backoff;
 pub mod batch;
+mod crew;
+pub mod drain;
 pub mod encode;
 pub mod endpoint;
 mod error;
+mod governor;
+mod health;
 pub mod labels;
 pub mod options;
 pub mod outcome;
+mod pack;
 mod queue;
 pub mod replay;
 mod report;
+mod reshard;
 mod send;
 mod shard;
 mod shard_map;
@@ -59,6 +68,7 @@ pub mod stats;
 mod tailer;
 mod wire;
 
+pub use drain::DrainOptions;
 pub use endpoint::{Endpoint, EndpointHandle, Stopped};
 pub use error::Error;
 pub use options::{Auth, EndpointOptions, Password, QueueOptions, Secret};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::drain::DrainOptions;
 use crate::error::Error;
 use crate::labels::ExternalLabels;
 
@@ -111,6 +112,8 @@ pub struct QueueOptions {
     pub max_backoff: Duration,
     /// Whether 429 means later rather than never.
     pub retry_on_http_429: bool,
+    /// Between two decisions on the number of shards.
+    pub reshard_every: Duration,
 }
 
 impl Default for QueueOptions {
@@ -124,6 +127,7 @@ impl Default for QueueOptions {
             min_backoff: Duration::from_millis(30),
             max_backoff: Duration::from_secs(5),
             retry_on_http_429: true,
+            reshard_every: Duration::from_secs(10),
         }
     }
 }
@@ -151,6 +155,8 @@ pub struct EndpointOptions {
     pub send_metadata: bool,
     /// Queues, batches and waits.
     pub queue: QueueOptions,
+    /// How fast a backlog may be sent.
+    pub drain: DrainOptions,
     /// Labels for series that do not have them.
     pub external_labels: BTreeMap<String, String>,
 }
@@ -170,6 +176,7 @@ impl EndpointOptions {
             send_native_histograms: false,
             send_metadata: true,
             queue: QueueOptions::default(),
+            drain: DrainOptions::default(),
             external_labels: BTreeMap::new(),
         }
     }
@@ -258,6 +265,11 @@ impl EndpointOptions {
                 "must be between 1 and max_shards",
             ),
             (
+                "queue_config.reshard_every",
+                !queue.reshard_every.is_zero(),
+                "must be more than 0",
+            ),
+            (
                 "queue_config.min_backoff",
                 !queue.min_backoff.is_zero(),
                 "must be more than 0",
@@ -266,6 +278,23 @@ impl EndpointOptions {
                 "queue_config.max_backoff",
                 queue.max_backoff >= queue.min_backoff,
                 "must not be less than min_backoff",
+            ),
+            (
+                "drain.max_bytes_per_second",
+                self.drain
+                    .max_bytes_per_second
+                    .is_none_or(|bytes| bytes > 0),
+                "must be more than 0",
+            ),
+            (
+                "drain.read_ahead",
+                self.drain.read_ahead <= CAPACITY_MAX,
+                "must be at most 10000000",
+            ),
+            (
+                "drain.max_share",
+                (self.drain.max_share).is_none_or(|share| share > 0.0 && share <= 1.0),
+                "must be more than 0 and at most 1",
             ),
         ];
         match checks.into_iter().find(|(_, valid, _)| !valid) {
@@ -298,6 +327,7 @@ impl fmt::Debug for EndpointOptions {
             .field("send_native_histograms", &self.send_native_histograms)
             .field("send_metadata", &self.send_metadata)
             .field("queue", &self.queue)
+            .field("drain", &self.drain)
             .field("external_labels", &self.external_labels)
             .finish()
     }

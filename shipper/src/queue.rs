@@ -24,6 +24,7 @@ use wal::Sample;
 
 use crate::ack::FrameNumber;
 use crate::batch::{Batch, OwnedRecord, RAW_BYTES_MAX, Run};
+use crate::pack::{Entry, PackedLane};
 
 /// What a shard sees when it looks at its queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +64,32 @@ struct Line {
 impl Line {
     fn records(&self) -> usize {
         self.samples.len() + self.raw.len()
+    }
+
+    /// Puts one record behind all others.
+    fn push(&mut self, frame: FrameNumber, entry: Entry) {
+        let is_sample = matches!(entry, Entry::Sample(_));
+        // Of a run the samples come first.
+        let goes_on = |run: &&mut Run| run.frame == frame && !(is_sample && run.raw > 0);
+        let (samples, raw) = (usize::from(is_sample), usize::from(!is_sample));
+        match self.runs.back_mut().filter(goes_on) {
+            Some(run) => {
+                run.samples += samples;
+                run.raw += raw;
+            }
+            None => self.runs.push_back(Run {
+                frame,
+                samples,
+                raw,
+            }),
+        }
+        match entry {
+            Entry::Sample(sample) => self.samples.push_back(sample),
+            Entry::Raw(record) => {
+                self.raw_bytes += record.bytes.len();
+                self.raw.push_back(record);
+            }
+        }
     }
 }
 
@@ -125,6 +152,29 @@ impl Queue {
             self.arrived.notify_one();
         }
         routed.records() == 0
+    }
+
+    /// Takes what fits from the front of `lane`. Returns whether that was all of it.
+    pub(crate) fn push_packed(&self, lane: &mut PackedLane) -> bool {
+        if lane.is_empty() {
+            return true;
+        }
+        let mut guard = self.line.lock();
+        let line = &mut *guard;
+        debug_assert!(!line.closed, "the tailer closes the queues when it ends");
+        let before = self.level(line);
+        while line.records() < self.capacity
+            && line.raw_bytes < 4 * RAW_BYTES_MAX
+            && let Some((frame, entry)) = lane.pop()
+        {
+            line.push(frame, entry);
+        }
+        let changed = self.level(line) != before;
+        drop(guard);
+        if changed {
+            self.arrived.notify_one();
+        }
+        lane.is_empty()
     }
 
     /// Moves the oldest records into `batch`, at most a full one.

@@ -71,6 +71,11 @@ impl Reporter {
         }
     }
 
+    /// Whose lines these are.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// An attempt failed and goes again.
     pub(crate) fn retrying(&self, now: Duration, detail: &str) {
         let mut state = self.state.lock();

@@ -21,13 +21,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use wal::{DropReason, SharedClock};
 
 use crate::ack::Acks;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
+use crate::drain::Drain;
 use crate::encode::{LeftOut, RemoteWriteV1};
+use crate::health::Health;
 use crate::outcome::{Attempt, Outcome};
 use crate::queue::{Level, Queue};
 use crate::report::Reporter;
@@ -52,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) acks: Acks,
     pub(crate) stats: Arc<Stats>,
     pub(crate) reporter: Reporter,
+    pub(crate) health: Health,
+    pub(crate) drain: Drain,
     pub(crate) clock: SharedClock,
 }
 
@@ -63,6 +68,29 @@ impl Shared {
             result = &mut sending => Some(result),
             () = self.gives_up(batch) => tokio::time::timeout(ANSWER_GRACE, sending).await.ok(),
         }
+    }
+
+    /// Waits until a request of so many bytes may go out. False if some of `batch` is given up before.
+    async fn may_send(&self, batch: &Batch, bytes: usize) -> bool {
+        let lag = self.stats.lag(self.clock.unix_ms());
+        let delay = self.drain.delay(self.clock.monotonic(), bytes, lag);
+        if delay.is_zero() {
+            return true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(delay) => true,
+            () = self.gives_up(batch) => false,
+        }
+    }
+
+    /// Waits for as long as a failure asks for, and until it is the shard's turn.
+    async fn wait_to_retry(
+        &self,
+        delay: Duration,
+        spread: Duration,
+    ) -> Option<SemaphorePermit<'_>> {
+        tokio::time::sleep(delay).await;
+        self.health.turn(fastrand::f64(), spread).await
     }
 
     /// Waits until something of `batch` is given up.
@@ -93,6 +121,8 @@ pub(crate) struct Worker {
     gap: Duration,
     batch: Batch,
     last_start: Option<Instant>,
+    /// To be waited before the next request.
+    rest: Duration,
     /// Batches in a row of which every record was refused.
     futile: u32,
 }
@@ -114,6 +144,7 @@ impl Worker {
             gap,
             batch: Batch::default(),
             last_start: None,
+            rest: Duration::ZERO,
             futile: 0,
         }
     }
@@ -234,6 +265,10 @@ impl Worker {
 
     /// Waits for a batch that is full, or old enough. False when there will be none any more.
     async fn next_batch(&mut self) -> bool {
+        let rest = std::mem::take(&mut self.rest);
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
         loop {
             match self.queue.look() {
                 Level::Finished => return false,
@@ -281,10 +316,16 @@ impl Worker {
         let Shared {
             stats,
             reporter,
+            health,
             clock,
             ..
         } = &*self.shared;
+        if !self.shared.may_send(batch, body.len()).await {
+            delivery.given_up = true;
+            return delivery;
+        }
         self.last_start = Some(Instant::now());
+        let mut turn = None;
         for attempt in 0.. {
             let start = clock.monotonic();
             let Some(result) = self.shared.send(batch, body.clone(), attempt).await else {
@@ -292,14 +333,18 @@ impl Worker {
                 break;
             };
             let now = clock.monotonic();
-            stats.attempted(now.saturating_sub(start));
+            let took = now.saturating_sub(start);
+            stats.attempted(took);
             match result.outcome {
                 Outcome::Ack => {
+                    health.answered();
                     reporter.succeeded(now);
                     stats.acked(delivery.sent, body.len(), clock.unix_ms());
+                    self.rest = self.shared.drain.rest(took, stats.lag(clock.unix_ms()));
                     break;
                 }
                 Outcome::Reject { reason, divisible } => {
+                    health.answered();
                     let detail = result.detail;
                     delivery.refused = Some(Refused {
                         reason,
@@ -309,11 +354,14 @@ impl Worker {
                     break;
                 }
                 Outcome::Retry { after } => {
+                    health.failed();
                     reporter.retrying(now, &result.detail);
+                    drop(turn.take());
                     let delay = self.backoff.after_failure(after, fastrand::f64());
+                    let spread = self.backoff.longest();
                     let waiting = stats.backing_off(delay);
                     tokio::select! {
-                        () = tokio::time::sleep(delay) => {}
+                        now = self.shared.wait_to_retry(delay, spread) => turn = now,
                         () = self.shared.gives_up(batch) => {
                             delivery.given_up = true;
                             break;
@@ -324,6 +372,7 @@ impl Worker {
                 }
             }
         }
+        drop(turn);
         self.backoff.reset();
         delivery
     }

@@ -7,9 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
-use std::sync::atomic::AtomicI64;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -122,7 +121,12 @@ pub struct Stats {
     sent_batches: AtomicU64,
     duration_counts: [AtomicU64; DURATION_BOUNDS_SECONDS.len() + 1],
     duration_sum_us: AtomicU64,
-    shards: u16,
+    shards: AtomicU16,
+    shards_desired: AtomicU64,
+    /// Records of the log before the tailed position.
+    tailed_records: AtomicU64,
+    drain_rate: AtomicU64,
+    drain_eta: AtomicU64,
     highest_tailed_ms: AtomicI64,
     highest_sent_ms: AtomicI64,
     last_success_ms: AtomicI64,
@@ -146,7 +150,11 @@ impl Stats {
             sent_batches: AtomicU64::new(0),
             duration_counts: Default::default(),
             duration_sum_us: AtomicU64::new(0),
-            shards,
+            shards: AtomicU16::new(shards),
+            shards_desired: AtomicU64::new(f64::from(shards).to_bits()),
+            tailed_records: AtomicU64::new(0),
+            drain_rate: AtomicU64::new(0),
+            drain_eta: AtomicU64::new(0),
             highest_tailed_ms: AtomicI64::new(NONE_MS),
             highest_sent_ms: AtomicI64::new(NONE_MS),
             last_success_ms: AtomicI64::new(NONE_MS),
@@ -164,6 +172,39 @@ impl Stats {
         if let Some(ms) = highest_ms {
             self.highest_tailed_ms.fetch_max(ms, Relaxed);
         }
+    }
+
+    /// So many records of the log lie before the tailed position.
+    pub(crate) fn set_tailed(&self, records: u64) {
+        self.tailed_records.store(records, Relaxed);
+    }
+
+    /// Records the endpoint has not decided, of so many that the log has taken.
+    pub(crate) fn behind(&self, log_records: u64) -> u64 {
+        let ahead = log_records.saturating_sub(self.tailed_records.load(Relaxed));
+        ahead + self.pending.get().total()
+    }
+
+    /// So many shards are at work.
+    pub(crate) fn set_shards(&self, shards: u16) {
+        self.shards.store(shards, Relaxed);
+    }
+
+    /// So many shards would do what there is to do.
+    pub(crate) fn set_shards_desired(&self, shards: f64) {
+        self.shards_desired.store(shards.to_bits(), Relaxed);
+    }
+
+    /// Records decided per second, and seconds until none is behind.
+    pub(crate) fn set_drain(&self, rate: f64, eta: Option<f64>) {
+        self.drain_rate.store(rate.to_bits(), Relaxed);
+        let eta = eta.unwrap_or(f64::INFINITY);
+        self.drain_eta.store(eta.to_bits(), Relaxed);
+    }
+
+    /// How far the endpoint is behind; see [`Snapshot::lag`].
+    pub(crate) fn lag(&self, now_ms: i64) -> Duration {
+        lag(self.oldest_unacked_ms.load(Relaxed), now_ms)
     }
 
     /// Records are left behind.
@@ -255,7 +296,10 @@ impl Stats {
             sent_batches: self.sent_batches.load(Relaxed),
             duration_counts: std::array::from_fn(|i| self.duration_counts[i].load(Relaxed)),
             duration_sum: Duration::from_micros(self.duration_sum_us.load(Relaxed)),
-            shards: self.shards,
+            shards: self.shards.load(Relaxed),
+            shards_desired: f64::from_bits(self.shards_desired.load(Relaxed)),
+            drain_rate: f64::from_bits(self.drain_rate.load(Relaxed)),
+            drain_eta: f64::from_bits(self.drain_eta.load(Relaxed)),
             highest_tailed_ms: time(&self.highest_tailed_ms),
             highest_sent_ms: time(&self.highest_sent_ms),
             last_success_ms: time(&self.last_success_ms),
@@ -304,6 +348,12 @@ pub struct Snapshot {
     pub duration_sum: Duration,
     /// Queue shards.
     pub shards: u16,
+    /// Queue shards that the load asks for, by the rule of resharding.
+    pub shards_desired: f64,
+    /// Records decided per second, over the last seconds.
+    pub drain_rate: f64,
+    /// Seconds until the endpoint has everything, at that rate; infinite where more comes than goes.
+    pub drain_eta: f64,
     /// Newest sample read from the log.
     pub highest_tailed_ms: Option<i64>,
     /// Newest sample that came to its end at the endpoint.
@@ -327,10 +377,7 @@ impl Snapshot {
     /// when it has them all.
     #[must_use]
     pub fn lag(&self, now_ms: i64) -> Duration {
-        let age_ms = self
-            .oldest_unacked_ms
-            .map_or(0, |oldest| now_ms.saturating_sub(oldest));
-        Duration::from_millis(u64::try_from(age_ms).unwrap_or(0))
+        lag(self.oldest_unacked_ms.unwrap_or(NONE_MS), now_ms)
     }
 
     /// Records refused for good, for whatever reason.
@@ -342,6 +389,14 @@ impl Snapshot {
         }
         total
     }
+}
+
+fn lag(oldest_ms: i64, now_ms: i64) -> Duration {
+    let age_ms = match oldest_ms {
+        NONE_MS => 0,
+        oldest => now_ms.saturating_sub(oldest),
+    };
+    Duration::from_millis(u64::try_from(age_ms).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Turns frames of the log into records in the queues of the shards.
 //!
 //! The main path is [`Tailer::run`]: read a frame, route its records, open it in the ack window,
-//! push its parts; wait for room or for new frames.
+//! push its parts; wait for room or for new frames. Far behind it reads many frames ahead and pushes
+//! their records by series (`pack`).
 //!
 //! # Invariants
-//! - Frames are opened in log order and pushed whole before the next is read.
+//! - Frames are opened in log order and pushed whole before the next is read, or the next many.
 //! - A frame is opened before any of its records can be done.
+//! - The number of shards changes between two frames, when everything queued is decided.
 //!
 //! # Failure
 //! - A frame that passes its checksum and still does not decode is counted as dropped (`corrupt`):
@@ -14,18 +16,21 @@
 //! - Dropped anywhere (stop), it leaves queued what is queued; the rest is on disk and not acked.
 //!
 //! # Limits
-//! - Holds one frame. A full queue holds up the whole endpoint, and no other.
+//! - Holds one frame, or one pack while behind. A full queue holds up the whole endpoint, and no other.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use wal::{DropReason, Frame, Position, RawRecords, RecordKind, Sample, Store, Tally};
 
 use crate::ack::TailedFrame;
 use crate::batch::OwnedRecord;
-use crate::options::EndpointOptions;
-use crate::queue::{Queue, Routed};
+use crate::crew::Crew;
+use crate::governor::{Governor, Wish};
+use crate::options::Resolved;
+use crate::pack::{PACK_FROM, Pack};
+use crate::queue::Routed;
 use crate::shard::Shared;
 use crate::shard_map::ShardMap;
 use crate::stats::{Counts, Stats};
@@ -34,26 +39,18 @@ use crate::wire::len_u64;
 /// Between two tries to read what could not be read.
 const READ_RETRY: Duration = Duration::from_secs(5);
 
-/// The queues of an endpoint: one per shard and, last, the one for metadata. Closed when the
-/// tailer ends, however it ends.
-pub(crate) struct Lanes {
-    queues: Vec<Arc<Queue>>,
-    room: Arc<Notify>,
-}
+/// A pack in which a series has fewer samples than this saves nothing, nor does the next one likely.
+const PACK_SAMPLES_LEAST: usize = 2;
+/// So many times what a pack holds is then read without.
+const PACK_PAUSE: u64 = 16;
 
-impl Lanes {
-    pub(crate) fn new(queues: Vec<Arc<Queue>>, room: Arc<Notify>) -> Self {
-        debug_assert!(queues.len() >= 2, "a shard and the metadata");
-        Self { queues, room }
-    }
-}
-
-impl Drop for Lanes {
-    fn drop(&mut self) {
-        for queue in &self.queues {
-            queue.close();
-        }
-    }
+/// How an endpoint is to end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
+pub(crate) enum Stop {
+    No,
+    /// Deliver what the log holds now.
+    Drain,
+    AtOnce,
 }
 
 /// Which records an endpoint gets.
@@ -77,63 +74,104 @@ impl Wanted {
 /// The tailer of one endpoint.
 pub(crate) struct Tailer {
     shared: Arc<Shared>,
+    resolved: Resolved,
     tail: wal::Tail,
     durable: wal::Durable,
     router: Router,
-    lanes: Lanes,
+    crew: Crew,
+    wish: Arc<Wish>,
+    /// Records of the log before which no pack is worth it.
+    pack_from: u64,
 }
 
 impl Tailer {
     pub(crate) fn new(
         shared: Arc<Shared>,
         tail: wal::Tail,
-        lanes: Lanes,
-        map: ShardMap,
-        options: &EndpointOptions,
+        resolved: Resolved,
+        shards: u16,
+        wish: Arc<Wish>,
     ) -> Self {
+        let options = &resolved.options;
         let wanted = Wanted {
             exemplars: options.send_exemplars,
             histograms: options.send_native_histograms,
             metadata: options.send_metadata,
         };
         let durable = shared.store.durable();
-        let routed = lanes.queues.iter().map(|_| Routed::default()).collect();
-        let router = Router {
-            map,
+        let mut router = Router {
+            map: ShardMap::new(shards),
             wanted,
             scratch: Vec::new(),
-            routed,
+            routed: Vec::new(),
         };
+        router.set_shards(shards);
         Self {
+            crew: Crew::start(&shared, &resolved, shards),
             shared,
+            resolved,
             tail,
             durable,
             router,
-            lanes,
+            wish,
+            pack_from: 0,
         }
     }
 
-    /// Routes frames until the log is closed or poisoned.
-    pub(crate) async fn run(mut self) {
+    /// Ships the log until it is closed or poisoned, or to be stopped.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<Stop>) {
+        let (shared, wish) = (Arc::clone(&self.shared), Arc::clone(&self.wish));
+        let governor = Governor::new(shared, wish, &self.resolved.options.queue);
+        let mut at_once = stop.clone();
+        let delivered = tokio::select! {
+            biased;
+            () = told(&mut at_once, Stop::AtOnce) => false,
+            () = self.ship(&mut stop) => true,
+            never = governor.run() => match never {},
+        };
+        if !delivered {
+            self.crew.abort().await;
+        }
+    }
+
+    /// Routes frames until the log is closed or poisoned, or until everything it held when that was asked
+    /// for is routed; and waits until that is decided.
+    async fn ship(&mut self, stop: &mut watch::Receiver<Stop>) {
+        let mut end = None;
         loop {
+            if end.is_none() && *stop.borrow() >= Stop::Drain {
+                end = Some(self.durable.position());
+            }
+            if end.is_some_and(|end| self.tail.position() >= end) {
+                break;
+            }
+            if let Some(shards) = self.wish.take() {
+                self.reshard(shards).await;
+            }
             match self.read() {
+                Ok(Some(frame)) if self.is_far_behind() => self.push_pack(frame).await,
                 Ok(Some(frame)) => self.push(frame).await,
                 Ok(None) => {
                     let lost = self.tail.take_lost();
                     self.shared.lost(&lost);
-                    self.shared
-                        .acks
-                        .passed(self.tail.mark(), lost, &self.shared.stats);
-                    if let Err(error) = self.durable.changed_past(self.tail.position()).await {
+                    let Shared { acks, stats, .. } = &*self.shared;
+                    stats.set_tailed(self.tail.mark().records);
+                    acks.passed(self.tail.mark(), lost, stats);
+                    let more = tokio::select! {
+                        more = self.durable.changed_past(self.tail.position()) => more.map(drop),
+                        () = self.wish.made() => Ok(()),
+                        () = told(stop, Stop::Drain), if end.is_none() => Ok(()),
+                    };
+                    if let Err(error) = more {
                         tracing::debug!(%error, "the log has ended");
-                        return;
+                        break;
                     }
                 }
                 Err(error) => {
                     let position = self.tail.position().get();
                     tracing::error!(%error, position, "the log cannot be read");
                     if error.is_poisoned() {
-                        return;
+                        break;
                     }
                     tokio::time::sleep(READ_RETRY).await;
                 }
@@ -141,6 +179,7 @@ impl Tailer {
             // with room in the queues nothing else here gives way to other endpoints
             tokio::task::consume_budget().await;
         }
+        self.crew.dissolve().await;
     }
 
     /// Reads and routes the next frame, if there is one.
@@ -166,15 +205,82 @@ impl Tailer {
         let number = self.shared.acks.open(frame, &self.shared.stats);
         loop {
             let mut all = true;
-            for (queue, routed) in self.lanes.queues.iter().zip(&mut self.router.routed) {
+            for (queue, routed) in self.crew.queues().iter().zip(&mut self.router.routed) {
                 all &= queue.push(number, routed);
             }
             if all {
                 return;
             }
             self.shared.stats.queue_full();
-            self.lanes.room.notified().await;
+            self.crew.room().await;
         }
+    }
+
+    /// Records that a pack takes.
+    const fn read_ahead(&self) -> usize {
+        self.resolved.options.drain.read_ahead
+    }
+
+    /// Whether to read ahead: there is much to read, and somebody to send it to.
+    fn is_far_behind(&self) -> bool {
+        let read = self.tail.mark().records;
+        let ahead = self.shared.store.records().saturating_sub(read);
+        self.read_ahead() > 0
+            && ahead >= PACK_FROM
+            && read >= self.pack_from
+            && !self.shared.health.is_away()
+    }
+
+    /// Opens the frame and those behind it, and moves their records into the queues by series.
+    async fn push_pack(&mut self, frame: TailedFrame) {
+        let mut pack = Pack::new(self.router.routed.len(), self.read_ahead());
+        let mut next = Some(frame);
+        while let Some(frame) = next {
+            let number = self.shared.acks.open(frame, &self.shared.stats);
+            pack.add(number, &mut self.router.routed);
+            if pack.is_full() {
+                break;
+            }
+            tokio::task::consume_budget().await;
+            next = self.read().unwrap_or_else(|error| {
+                tracing::debug!(%error, "a pack ends before what cannot be read");
+                None
+            });
+        }
+        for lane in pack.lanes() {
+            lane.group();
+            tokio::task::yield_now().await;
+        }
+        if pack.samples_per_series() < PACK_SAMPLES_LEAST {
+            let pause = PACK_PAUSE * len_u64(self.read_ahead());
+            self.pack_from = self.tail.mark().records + pause;
+        }
+        loop {
+            let mut all = true;
+            for (queue, lane) in self.crew.queues().iter().zip(pack.lanes()) {
+                all &= queue.push_packed(lane);
+            }
+            if all {
+                return;
+            }
+            self.shared.stats.queue_full();
+            self.crew.room().await;
+        }
+    }
+
+    /// Waits until everything queued is decided and goes on with another number of shards.
+    async fn reshard(&mut self, shards: u16) {
+        self.crew.dissolve().await;
+        self.router.set_shards(shards);
+        self.crew = Crew::start(&self.shared, &self.resolved, shards);
+    }
+}
+
+/// Waits to be told to stop, at least so urgently.
+async fn told(stop: &mut watch::Receiver<Stop>, at_least: Stop) {
+    if stop.wait_for(|stop| *stop >= at_least).await.is_err() {
+        // Whoever could tell is gone, and this task will be aborted.
+        std::future::pending::<()>().await;
     }
 }
 
@@ -188,6 +294,14 @@ struct Router {
 }
 
 impl Router {
+    /// Routes to so many shards from now on; nothing is routed and not pushed.
+    fn set_shards(&mut self, shards: u16) {
+        self.map = ShardMap::new(shards);
+        // And the metadata's.
+        self.routed
+            .resize_with(usize::from(shards) + 1, Routed::default);
+    }
+
     /// Routes the records of `frame`; says how many there are to send.
     fn route(&mut self, frame: &Frame<'_>, store: &Store, stats: &Stats) -> TailedFrame {
         debug_assert!(self.routed.iter().all(|routed| routed.records() == 0));
@@ -220,6 +334,7 @@ impl Router {
         stats.dropped(DropReason::CorruptFrame, Counts::of_samples(corrupt));
         tally.drop(DropReason::CorruptFrame, len_u64(corrupt));
         stats.tailed(counts, highest_ms);
+        stats.set_tailed(frame.end_mark().records);
         TailedFrame {
             end: frame.end_mark(),
             appended_ms: frame.appended_ms(),

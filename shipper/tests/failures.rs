@@ -162,7 +162,7 @@ async fn black_holed_endpoint_changes_nothing_for_the_other() {
         panic!("nothing was answered");
     };
     assert!(start.elapsed() < LONG / 3);
-    assert_eq!(records, pending);
+    assert_eq!(records, 30 * 300, "queued or still in the log");
     assert_eq!(log.store.endpoint("hole").unwrap().acked(), before);
     log.close();
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use config::{Block, BodyReader, ByteSize, Diagnostics, Scope, Secret};
-use shipper::{Auth, EndpointOptions, Password, QueueOptions};
+use shipper::{Auth, DrainOptions, EndpointOptions, Password, QueueOptions};
 use wal::{LagLimits, OnFull, Recovery};
 
 pub(crate) const NAME: &str = "prometheus.remote_write";
@@ -180,6 +180,9 @@ fn read_endpoint(
     if let Some(queue) = r.block("queue_config", read_queue) {
         endpoint.queue = queue;
     }
+    if let Some(drain) = r.block("drain", read_drain) {
+        endpoint.drain = drain;
+    }
     if let Some(send) = r.block("metadata_config", |r| r.or("send", true)) {
         endpoint.send_metadata = send;
     }
@@ -252,6 +255,7 @@ fn read_queue(r: &mut BodyReader<'_>) -> QueueOptions {
         min_backoff: r.or("min_backoff", defaults.min_backoff),
         max_backoff: r.or("max_backoff", defaults.max_backoff),
         retry_on_http_429: r.or("retry_on_http_429", defaults.retry_on_http_429),
+        ..defaults
     };
     let probe = EndpointOptions {
         queue: queue.clone(),
@@ -259,6 +263,22 @@ fn read_queue(r: &mut BodyReader<'_>) -> QueueOptions {
     };
     report_invalid(r, &probe);
     queue
+}
+
+/// How fast a backlog may be sent.
+fn read_drain(r: &mut BodyReader<'_>) -> DrainOptions {
+    let bytes = r.optional::<ByteSize>("max_bytes_per_second");
+    let drain = DrainOptions {
+        max_bytes_per_second: bytes.map(|size| size.0),
+        max_share: r.optional("max_share"),
+        read_ahead: r.or("read_ahead", DrainOptions::default().read_ahead),
+    };
+    let probe = EndpointOptions {
+        drain,
+        ..EndpointOptions::new("x", "http://x")
+    };
+    report_invalid(r, &probe);
+    drain
 }
 
 /// Six hexadecimal digits that stay the same as long as the url does.
@@ -314,6 +334,7 @@ mod tests {
             endpoint {\n url = \"http://h/w\"\n name = \"n\"\n max_lag_bytes = \"1GiB\"\n remote_timeout = \"3s\"\n \
             headers = {\"X-Scope-OrgID\" = \"7\"}\n \
             basic_auth {\n username = \"u\"\n password = \"p\"\n }\n \
+            drain {\n max_bytes_per_second = \"1MiB\"\n max_share = 0.5\n }\n \
             queue_config {\n capacity = 5\n max_samples_per_send = 4\n min_backoff = \"1s\"\n max_shards = 3\n }\n }\n\
             wal {\n max_disk_bytes = \"2GiB\"\n truncate_frequency = \"2h\"\n on_full = \"drop_oldest\"\n \
             retain = \"24h\"\n recovery = \"strict\"\n }\n";
@@ -330,6 +351,8 @@ mod tests {
         assert_eq!(endpoint.external_labels["cluster"], "eu");
         assert_eq!((endpoint.queue.capacity, endpoint.queue.max_shards), (5, 3));
         assert_eq!(endpoint.queue.min_backoff, Duration::from_secs(1));
+        assert_eq!(endpoint.drain.max_bytes_per_second, Some(1 << 20));
+        assert_eq!(endpoint.drain.max_share, Some(0.5));
         let password = Password::Text("p".into());
         assert_eq!(
             endpoint.auth,
@@ -397,6 +420,16 @@ mod tests {
         assert_eq!(
             load(text).unwrap_err(),
             "a:3:15: \"panic\" must be \"reject\" or \"drop_oldest\""
+        );
+    }
+
+    #[test]
+    fn a_share_above_all_of_it_is_refused() {
+        let text = "url = \"http://h\"\ndrain {\n  max_share = 1.5\n}";
+        let message = endpoint(text).unwrap_err();
+        assert!(
+            message.contains("max_share must be more than 0"),
+            "{message}"
         );
     }
 

@@ -469,11 +469,6 @@ fn collect_queue(group: &mut Group<'_>, queue: &QueueOptions, now: &shipper::Sna
             u64::from(now.shards),
         ),
         (
-            "prometheus_remote_storage_shards_desired",
-            "Queue shards wanted",
-            u64::from(now.shards),
-        ),
-        (
             "prometheus_remote_storage_shards_min",
             "Fewest queue shards",
             u64::from(queue.min_shards),
@@ -501,6 +496,8 @@ fn collect_queue(group: &mut Group<'_>, queue: &QueueOptions, now: &shipper::Sna
     ] {
         group.gauge(name, help, float(value));
     }
+    let name = "prometheus_remote_storage_shards_desired";
+    group.gauge(name, "Queue shards the load asks for", now.shards_desired);
 }
 
 fn collect_lag(
@@ -527,6 +524,16 @@ fn collect_lag(
         "penstock_endpoint_lag_seconds",
         "Age of the oldest record not yet delivered",
         lag,
+    );
+    group.gauge(
+        "penstock_endpoint_drain_records_per_second",
+        "Records delivered, refused or dropped per second",
+        now.drain_rate,
+    );
+    group.gauge(
+        "penstock_endpoint_drain_eta_seconds",
+        "Time until everything is delivered; infinite where more comes than goes",
+        now.drain_eta,
     );
     for (name, help, time_ms) in [
         (
