@@ -6,6 +6,7 @@
 //! | `e2e` | a subject under load into numbers |
 //! | `compare` | several subjects under the same load into ratios |
 //! | `churn` | series that come and go into latency and memory, with cleaning and without |
+//! | `drain` | an outage into how fast and how small its backlog is sent |
 //! | `restart` | a filled store into the time until ready, and memory |
 //! | `scene` | subject, load and sink into one thing to watch |
 //! | `subject` | a program into a process under test |
@@ -20,6 +21,7 @@
 
 mod churn;
 mod compare;
+mod drain;
 mod e2e;
 mod fleet;
 mod http;
@@ -49,6 +51,8 @@ enum Command {
     Compare(compare::Options),
     /// The agent while series come and go, with idle ones given up and without.
     Churn(churn::Options),
+    /// An outage, and how fast and how small its backlog is sent afterwards.
+    Drain(drain::Options),
     /// The agent killed over a filled store and started again: time until ready, memory.
     Restart(restart::Options),
 }
@@ -107,6 +111,7 @@ fn main() -> Result<()> {
         Command::E2e(options) => e2e::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Churn(options) => churn::run(&options),
+        Command::Drain(options) => drain::run(&options),
         Command::Restart(options) => restart::run(&options),
     }
 }

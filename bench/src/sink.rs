@@ -39,7 +39,12 @@ pub(crate) struct Sink {
 impl Sink {
     /// Listens on a free port of the loopback interface.
     pub(crate) fn start() -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    /// Listens where another did before.
+    pub(crate) fn start_at(address: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let counts = Arc::new(Counts::default());
         let thread = std::thread::Builder::new()

@@ -34,6 +34,8 @@ pub(crate) enum Program {
         ships: bool,
         /// Lines of the `wal` block; none: the defaults.
         wal: Vec<String>,
+        /// Lines of the endpoint's block besides its url.
+        endpoint: Vec<String>,
     },
     /// VictoriaMetrics' agent, from PATH.
     Vmagent,
@@ -54,14 +56,26 @@ impl Program {
                 path.display()
             );
         }
-        let wal = Vec::new();
-        Ok(Self::Penstock { path, ships, wal })
+        Ok(Self::Penstock {
+            path,
+            ships,
+            wal: Vec::new(),
+            endpoint: Vec::new(),
+        })
     }
 
     /// The same with one more line in the `wal` block, if it has one.
     pub(crate) fn with_wal(mut self, line: &str) -> Self {
         if let Self::Penstock { wal, .. } = &mut self {
             wal.push(line.to_owned());
+        }
+        self
+    }
+
+    /// The same with one more line in the block of the endpoint, if it has one.
+    pub(crate) fn with_endpoint(mut self, line: &str) -> Self {
+        if let Self::Penstock { endpoint, .. } = &mut self {
+            endpoint.push(line.to_owned());
         }
         self
     }
@@ -105,9 +119,15 @@ impl Program {
             sink,
         } = places;
         Ok(match self {
-            Self::Penstock { path, ships, wal } => {
+            Self::Penstock {
+                path,
+                ships,
+                wal,
+                endpoint,
+            } => {
                 let config = dir.join("config.alloy");
-                fs::write(&config, penstock_config(places, *ships, wal))?;
+                let endpoint = ships.then_some(&**endpoint);
+                fs::write(&config, penstock_config(places, endpoint, wal))?;
                 vec![
                     path.display().to_string(),
                     "run".to_owned(),
@@ -141,12 +161,13 @@ impl Program {
     }
 }
 
-fn penstock_config(places: &Places, ships: bool, wal: &[String]) -> String {
+fn penstock_config(places: &Places, endpoint: Option<&[String]>, wal: &[String]) -> String {
     let Places { ingest, sink, .. } = places;
     let mut writer = String::new();
-    if ships {
+    if let Some(lines) = endpoint {
+        let more: String = lines.iter().map(|line| format!("    {line}\n")).collect();
         writer.push_str(&format!(
-            "  endpoint {{\n    url = \"http://{sink}/api/v1/write\"\n  }}\n"
+            "  endpoint {{\n    url = \"http://{sink}/api/v1/write\"\n{more}  }}\n"
         ));
     }
     if !wal.is_empty() {
@@ -366,10 +387,10 @@ mod tests {
             server: address,
             sink: address,
         };
-        let plain = penstock_config(&places, false, &[]);
+        let plain = penstock_config(&places, None, &[]);
         assert!(plain.ends_with("prometheus.remote_write \"out\" {\n}\n"));
         let lines = ["series_idle_timeout = \"2s\"".to_owned()];
-        let text = penstock_config(&places, true, &lines);
+        let text = penstock_config(&places, Some(&[]), &lines);
         assert!(text.contains("  wal {\n    series_idle_timeout = \"2s\"\n  }\n}\n"));
         assert!(text.contains("url = \"http://127.0.0.1:1/api/v1/write\""));
     }
