@@ -60,8 +60,10 @@ pub(crate) struct TailedFrame {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Done {
     pub(crate) frame: FrameNumber,
-    /// What became of them.
-    pub(crate) tally: Tally,
+    /// How many.
+    pub(crate) records: u64,
+    /// Why the endpoint does not have them; none if it does.
+    pub(crate) dropped: Option<DropReason>,
 }
 
 #[derive(Debug)]
@@ -115,17 +117,19 @@ impl AckWindow {
     }
 
     /// Takes records as done. Returns how far the position moved, if it did.
-    pub(crate) fn done(&mut self, done: impl Iterator<Item = Done>) -> Option<Moved> {
+    pub(crate) fn done(&mut self, done: &[Done]) -> Option<Moved> {
         for part in done {
             let index = usize::try_from(part.frame.0 - self.first).unwrap_or(usize::MAX);
             let frame = self
                 .frames
                 .get_mut(index)
                 .expect("the frame of a queued record is open");
-            let records = part.tally.total();
-            assert!(frame.outstanding >= records, "a record is done once");
-            frame.outstanding -= records;
-            frame.tally += part.tally;
+            assert!(frame.outstanding >= part.records, "a record is done once");
+            frame.outstanding -= part.records;
+            match part.dropped {
+                None => frame.tally.delivered += part.records,
+                Some(reason) => frame.tally.drop(reason, part.records),
+            }
         }
         let mut moved: Option<Moved> = None;
         while let Some(frame) = self.frames.pop_front_if(|frame| frame.outstanding == 0) {
@@ -224,7 +228,7 @@ impl Acks {
     }
 
     /// See [`AckWindow::done`].
-    pub(crate) fn done(&self, done: impl Iterator<Item = Done>, stats: &Stats) {
+    pub(crate) fn done(&self, done: &[Done], stats: &Stats) {
         let mut window = self.window.lock();
         let moved = window.done(done);
         self.moved(&window, moved, stats);
@@ -246,8 +250,11 @@ mod tests {
     use super::*;
 
     fn done(frame: FrameNumber, records: usize) -> Done {
-        let tally = Tally::of_delivered(len_u64(records));
-        Done { frame, tally }
+        Done {
+            frame,
+            records: len_u64(records),
+            dropped: None,
+        }
     }
 
     fn position(moved: Option<Moved>) -> Option<Position> {
@@ -271,12 +278,12 @@ mod tests {
         let mut window = AckWindow::default();
         let (first, _) = window.open(frame(10, 1, 2));
         let (second, _) = window.open(frame(20, 2, 1));
-        assert_eq!(window.done([done(second, 1)].into_iter()), None);
-        assert_eq!(window.done([done(first, 1)].into_iter()), None);
+        assert_eq!(window.done(&[done(second, 1)]), None);
+        assert_eq!(window.done(&[done(first, 1)]), None);
         assert_eq!(window.oldest_appended_ms(), Some(1));
         assert_eq!(
             window
-                .done([done(first, 1)].into_iter())
+                .done(&[done(first, 1)])
                 .map(|(end, tally)| (end.position, tally)),
             Some((Position::new(20), Tally::of_delivered(3)))
         );
@@ -301,7 +308,7 @@ mod tests {
         }
         assert_eq!(window.len(), 1);
         assert_eq!(
-            position(window.done([done(stuck, 1)].into_iter())),
+            position(window.done(&[done(stuck, 1)])),
             Some(Position::new(999))
         );
     }
@@ -312,7 +319,7 @@ mod tests {
         let mut window = AckWindow::default();
         let (first, _) = window.open(frame(10, 1, 1));
         window.open(frame(20, 1, 1));
-        window.done([done(first, 2)].into_iter());
+        window.done(&[done(first, 2)]);
     }
 
     /// The naive model: all frames for ever, and the position by definition.
@@ -373,7 +380,7 @@ mod tests {
                         let records = records.min(model.frames[index].1);
                         model.frames[index].1 -= records;
                         given += len_u64(records);
-                        window.done([done(numbers[index], records)].into_iter())
+                        window.done(&[done(numbers[index], records)])
                     }
                 };
                 if let Some((end, tally)) = moved {

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use wal::{DropReason, RecordKind, Sample, SeriesRef, Tally};
+use wal::{DropReason, RecordKind, Sample, SeriesRef};
 
 use crate::ack::{Done, FrameNumber};
 use crate::encode::LeftOut;
@@ -129,27 +129,27 @@ impl Batch {
 
     /// What the ack window is told when the batch has come to its end: what was not left out was
     /// delivered, or `dropped` for this reason.
-    pub(crate) fn done(
-        &self,
-        left_out: &[LeftOut],
-        dropped: Option<DropReason>,
-    ) -> impl Iterator<Item = Done> {
+    pub(crate) fn done(&self, left_out: &[LeftOut], dropped: Option<DropReason>) -> Vec<Done> {
         let mut left_out = left_out.iter().peekable();
-        self.runs.iter().enumerate().map(move |(number, run)| {
-            let mut tally = Tally::default();
-            while let Some(left) = left_out.next_if(|left| left.run == number) {
-                tally.drop(left.reason, left.counts.total());
-            }
-            let rest = len_u64(run.samples + run.raw) - tally.total();
-            match dropped {
-                Some(reason) => tally.drop(reason, rest),
-                None => tally.delivered = rest,
-            }
-            Done {
+        let mut done = Vec::with_capacity(self.runs.len());
+        for (number, run) in self.runs.iter().enumerate() {
+            let mut rest = Done {
                 frame: run.frame,
-                tally,
+                records: len_u64(run.records()),
+                dropped,
+            };
+            while let Some(left) = left_out.next_if(|left| left.run == number) {
+                let records = left.counts.total();
+                rest.records -= records;
+                done.push(Done {
+                    records,
+                    dropped: Some(left.reason),
+                    ..rest
+                });
             }
-        })
+            done.push(rest);
+        }
+        done
     }
 
     /// Whether the last record is a sample whose series has no other sample here, so that it may go

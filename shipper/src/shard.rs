@@ -260,7 +260,8 @@ impl Worker {
             stats.rejected(&refused.reason, delivery.sent);
         }
         stats.finished(batch.counts(), batch.highest_timestamp_ms());
-        acks.done(batch.done(&delivery.left_out, delivery.verdict()), stats);
+        let done = batch.done(&delivery.left_out, delivery.verdict());
+        acks.done(&done, stats);
     }
 
     /// Waits for a batch that is full, or old enough. False when there will be none any more.
