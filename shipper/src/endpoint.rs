@@ -26,6 +26,7 @@ use crate::drain::Drain;
 use crate::error::Error;
 use crate::health::Health;
 use crate::options::EndpointOptions;
+use crate::rejected::Rejected;
 use crate::report::Reporter;
 use crate::send::Sender;
 use crate::shard::Shared;
@@ -61,6 +62,7 @@ impl Endpoint {
                 endpoint: options.name.clone(),
                 source,
             })?;
+        let dir = store.dir().to_owned();
         let fresh_from = store.watermarks().durable;
         let shared = Arc::new(Shared {
             store,
@@ -68,6 +70,7 @@ impl Endpoint {
             acks: Acks::new(saved.clone(), fresh_from),
             stats: Arc::new(Stats::new(shards)),
             reporter: Reporter::new(&options.name, &resolved.url_redacted),
+            rejected: Rejected::new(&dir, &saved),
             health: Health::default(),
             drain: Drain::new(options.drain),
             clock,

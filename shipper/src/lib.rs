@@ -20,6 +20,7 @@
 //! | [`replay`] | records read again into delivered requests, without a position |
 //! | `backoff` | failures into waiting times (`health`: into whose turn it is) |
 //! | [`drain`] | the settings for a backlog into pauses |
+//! | [`rejected`] | what is refused for good into dead letters |
 //! | [`outcome`] | the three ends of a send |
 //! | [`ack`] | records done into a position that only grows |
 //! | [`labels`] | label bytes into a shard key and merged labels (`wire`: varints) |
@@ -58,6 +59,7 @@ pub mod options;
 pub mod outcome;
 mod pack;
 mod queue;
+pub mod rejected;
 pub mod replay;
 mod report;
 mod reshard;

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::rejected::Refusal;
+
 /// How much of an answer is shown.
 pub(crate) const EXCERPT_BYTES_MAX: usize = 1024;
 /// How often something is repeated.
@@ -47,6 +49,7 @@ impl Limit {
 struct State {
     retries: Limit,
     rejects: Limit,
+    letters: Limit,
     /// Since when attempts fail, and whether that was logged.
     outage: Option<(Duration, bool)>,
 }
@@ -99,19 +102,38 @@ impl Reporter {
     }
 
     /// A batch was refused for good.
-    pub(crate) fn rejected(&self, now: Duration, reason: &str, records: u64, detail: &str) {
+    /// `series` are the labels of the first series in it.
+    pub(crate) fn rejected(
+        &self,
+        now: Duration,
+        refusal: &Refusal<'_>,
+        records: u64,
+        series: Option<&str>,
+    ) {
+        let (reason, detail) = (refusal.reason, refusal.answer);
         let passed = self.state.lock().rejects.pass(now);
         if let Some(held_back) = passed {
             let (endpoint, url) = (&*self.endpoint, &*self.url);
+            let series = series.map(|series| excerpt(series.as_bytes()));
             tracing::error!(
                 endpoint,
                 url,
                 reason,
                 records,
+                series,
                 held_back,
                 detail,
                 "batch refused"
             );
+        }
+    }
+
+    /// What was refused cannot be kept as a dead letter.
+    pub(crate) fn no_letter(&self, now: Duration, error: &std::io::Error) {
+        let passed = self.state.lock().letters.pass(now);
+        if let Some(held_back) = passed {
+            let endpoint = &*self.endpoint;
+            tracing::error!(endpoint, %error, held_back, "cannot write to rejected/");
         }
     }
 

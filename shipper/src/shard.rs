@@ -33,6 +33,7 @@ use crate::encode::{LeftOut, RemoteWriteV1};
 use crate::health::Health;
 use crate::outcome::{Attempt, Outcome};
 use crate::queue::{Level, Queue};
+use crate::rejected::{Refusal, Rejected};
 use crate::report::Reporter;
 use crate::send::Sender;
 use crate::stats::{Counts, Stats};
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) acks: Acks,
     pub(crate) stats: Arc<Stats>,
     pub(crate) reporter: Reporter,
+    pub(crate) rejected: Rejected,
     pub(crate) health: Health,
     pub(crate) drain: Drain,
     pub(crate) clock: SharedClock,
@@ -67,6 +69,24 @@ impl Shared {
         tokio::select! {
             result = &mut sending => Some(result),
             () = self.gives_up(batch) => tokio::time::timeout(ANSWER_GRACE, sending).await.ok(),
+        }
+    }
+
+    /// Keeps a dead letter of what was refused for good, and tells the operator.
+    fn refused(&self, batch: &Batch, refused: &Refused, records: u64) {
+        let refusal = Refusal {
+            time_ms: self.clock.unix_ms(),
+            reason: &refused.reason,
+            answer: &refused.detail,
+            batch,
+        };
+        let series = self.store.series().guard();
+        let now = self.clock.monotonic();
+        let (written, named) = self.rejected.write(now, &refusal, |one| series.labels(one));
+        self.reporter
+            .rejected(now, &refusal, records, named.as_deref());
+        if let Err(error) = written {
+            self.reporter.no_letter(now, &error);
         }
     }
 
@@ -241,13 +261,7 @@ impl Worker {
     /// A batch, or a part of one, has come to its end.
     fn finish(&self, batch: &Batch, delivery: &Delivery) {
         debug_assert!(!delivery.given_up, "what is undecided has no end yet");
-        let Shared {
-            stats,
-            reporter,
-            acks,
-            clock,
-            ..
-        } = &*self.shared;
+        let Shared { stats, acks, .. } = &*self.shared;
         for left in &delivery.left_out {
             stats.dropped(left.reason, left.counts);
         }
@@ -255,8 +269,7 @@ impl Worker {
             stats.dropped(reason, delivery.sent);
         }
         if let Some(refused) = &delivery.refused {
-            let records = delivery.sent.total();
-            reporter.rejected(clock.monotonic(), &refused.reason, records, &refused.detail);
+            self.shared.refused(batch, refused, delivery.sent.total());
             stats.rejected(&refused.reason, delivery.sent);
         }
         stats.finished(batch.counts(), batch.highest_timestamp_ms());

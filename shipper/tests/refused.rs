@@ -77,6 +77,21 @@ async fn one_bad_series_costs_its_own_samples_only() {
     assert_eq!(numbers.failed["http_422"], Counts::of_samples(30));
     assert_eq!(numbers.sent, Counts::of_samples(39 * 30));
     assert_eq!(numbers.pending.total(), 0);
+    // What was refused is kept with the answer, and nothing else.
+    let dead = dir.path().join(shipper::rejected::DIRECTORY).join("a");
+    let mut refused = Vec::new();
+    for (_, path) in shipper::rejected::files(&dead).unwrap() {
+        for line in std::fs::read_to_string(path).unwrap().lines() {
+            let letter: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(letter["reason"], "http_422");
+            let series = letter["series"].as_array().unwrap();
+            assert_eq!(series.len(), 1);
+            assert_eq!(series[0]["labels"]["__name__"], "metric_7");
+            let samples = series[0]["samples"].as_array().unwrap().clone();
+            refused.extend(samples.into_iter().map(|s| s[0].as_i64().unwrap()));
+        }
+    }
+    assert_eq!(refused, (0..30).collect::<Vec<_>>());
     log.close();
 }
 

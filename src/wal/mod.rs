@@ -6,6 +6,7 @@
 //! | `inspect` | a store -> a report of what is in it |
 //! | `verify` | every checksum of a store -> a verdict |
 //! | `repair` | what checks in a store -> a new store |
+//! | `rejected` | what endpoints refused for good -> text |
 //! | `replay` | a time range of a store -> requests to an endpoint |
 //! | `store_dir`, `progress`, `table` | shared: which store, a line on stderr, aligned text |
 //! | `time` | RFC 3339 and Unix seconds -> milliseconds, and back |
@@ -13,6 +14,7 @@
 mod import;
 mod inspect;
 mod progress;
+mod rejected;
 mod repair;
 mod replay;
 mod store_dir;
@@ -28,6 +30,7 @@ pub(crate) enum Command {
     Import(import::Options),
     Inspect(inspect::Options),
     Verify(verify::Options),
+    Rejected(rejected::Options),
     Repair(repair::Options),
     Replay(replay::Options),
 }
@@ -41,6 +44,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Import(options) => import::run(options),
         Command::Inspect(options) => inspect::run(options),
         Command::Verify(options) => verify::run(options),
+        Command::Rejected(options) => rejected::run(options),
         Command::Repair(options) => repair::run(options),
         Command::Replay(options) => replay::run(options),
     }

@@ -346,6 +346,12 @@ impl Endpoint {
         &self.state.name
     }
 
+    /// A file name that no other endpoint has, for what is kept beside its position.
+    #[must_use]
+    pub fn file_name(&self) -> PathBuf {
+        file_name(&self.state.name)
+    }
+
     /// Everything before this needs no sending any more.
     #[must_use]
     pub fn acked(&self) -> Position {
