@@ -20,6 +20,7 @@
 //! | [`outcome`] | the three ends of a send |
 //! | [`ack`] | records done into a position that only grows |
 //! | [`outgoing`] | a series' labels into those the endpoint gets |
+//! | [`relabel`] | labels into other labels, by rules |
 //! | [`labels`] | label bytes into a shard key and merged labels (`wire`: varints) |
 //! | [`stats`] | what happens into numbers; `report` into log lines |
 //!
@@ -52,6 +53,7 @@ pub mod options;
 pub mod outcome;
 pub mod outgoing;
 mod queue;
+pub mod relabel;
 pub mod replay;
 mod report;
 mod send;
