@@ -149,7 +149,7 @@ fn encode(criterion: &mut Criterion) {
         ("copied", ExternalLabels::default()),
         ("copied_with_external_label", ExternalLabels::new(&external)),
     ] {
-        let outgoing = Arc::new(Outgoing::new(external));
+        let outgoing = Arc::new(Outgoing::new(external, Vec::new()));
         let mut outgoing = OutgoingLabels::new(outgoing, OUTGOING_BYTES_MAX);
         let mut encoder = RemoteWriteV1::new();
         let mut encode = |batch: &Batch| {

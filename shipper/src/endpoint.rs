@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use wal::{Position, SharedClock};
 
 use crate::ack::Acks;
+use crate::age::AgeLimit;
 use crate::backoff::Backoff;
 use crate::encode::RemoteWriteV1;
 use crate::error::Error;
@@ -70,6 +71,7 @@ impl Endpoint {
             acks: Acks::new(saved.clone(), fresh_from),
             stats: Arc::new(Stats::new(shards)),
             reporter: Reporter::new(&options.name, &resolved.url_redacted),
+            age: AgeLimit::new(options.queue.sample_age_limit, &clock),
             clock,
         });
         let room = Arc::new(Notify::new());
@@ -90,7 +92,7 @@ impl Endpoint {
         }
         let lanes = Lanes::new(queues, Arc::clone(&room));
         let map = ShardMap::new(shards);
-        let tailer = Tailer::new(Arc::clone(&shared), saved.tail(), lanes, map, options);
+        let tailer = Tailer::new(Arc::clone(&shared), saved.tail(), lanes, map, &resolved);
         let (stop, stopped) = oneshot::channel();
         tasks.spawn_on(until(stopped, tailer.run()), runtime);
 

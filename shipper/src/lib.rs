@@ -16,6 +16,7 @@
 //! | [`encode`] | a batch into a request body |
 //! | `send` | a body into an outcome, over HTTP (`auth`: who we are) |
 //! | [`replay`] | records read again into delivered requests, without a position |
+//! | `age` | records into those that are not too old |
 //! | `backoff` | failures into waiting times |
 //! | [`outcome`] | the three ends of a send |
 //! | [`ack`] | records done into a position that only grows |
@@ -37,11 +38,13 @@
 //!
 //! # Limits
 //! - Per endpoint: (shards + 1) queues of `capacity` records (24 bytes per sample), one batch and
-//!   three encode buffers per shard, two bytes per series.
+//!   three encode buffers per shard, two bytes per series. With relabel rules or external labels:
+//!   a byte more per series, and the label bytes that `outgoing` keeps.
 
 #![forbid(unsafe_code)]
 
 pub mod ack;
+mod age;
 mod auth;
 mod backoff;
 pub mod batch;

@@ -16,6 +16,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::error::Error;
 use crate::labels::ExternalLabels;
 use crate::outgoing::Outgoing;
+use crate::relabel::{Rule, RuleOptions};
 
 /// More shards than this are a typing error: each holds a queue and a connection.
 const SHARDS_MAX: u16 = 1024;
@@ -113,6 +114,8 @@ pub struct QueueOptions {
     pub max_backoff: Duration,
     /// Whether 429 means later rather than never.
     pub retry_on_http_429: bool,
+    /// Records with an older timestamp are not sent; zero: there is no such age.
+    pub sample_age_limit: Duration,
 }
 
 impl Default for QueueOptions {
@@ -126,6 +129,7 @@ impl Default for QueueOptions {
             min_backoff: Duration::from_millis(30),
             max_backoff: Duration::from_secs(5),
             retry_on_http_429: true,
+            sample_age_limit: Duration::ZERO,
         }
     }
 }
@@ -155,6 +159,8 @@ pub struct EndpointOptions {
     pub queue: QueueOptions,
     /// Labels for series that do not have them.
     pub external_labels: BTreeMap<String, String>,
+    /// Rules for the labels of every series, after the external ones were added.
+    pub write_relabel: Vec<RuleOptions>,
 }
 
 impl EndpointOptions {
@@ -173,6 +179,7 @@ impl EndpointOptions {
             send_metadata: true,
             queue: QueueOptions::default(),
             external_labels: BTreeMap::new(),
+            write_relabel: Vec::new(),
         }
     }
 
@@ -201,13 +208,21 @@ impl EndpointOptions {
         if self.external_labels.keys().any(String::is_empty) {
             return Err(self.invalid("external_labels", "a label name must not be empty"));
         }
+        let external = ExternalLabels::new(&self.external_labels);
         Ok(Resolved {
             url_redacted,
             url,
             headers: self.checked_headers()?,
-            outgoing: Arc::new(Outgoing::new(ExternalLabels::new(&self.external_labels))),
+            outgoing: Arc::new(Outgoing::new(external, self.checked_rules()?)),
             options: self,
         })
+    }
+
+    fn checked_rules(&self) -> Result<Vec<Rule>, Error> {
+        let rules = self.write_relabel.iter().map(RuleOptions::build);
+        rules
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.invalid("write_relabel_config", error.to_string()))
     }
 
     fn checked_url(&self) -> Result<Url, Error> {
@@ -301,6 +316,7 @@ impl fmt::Debug for EndpointOptions {
             .field("send_metadata", &self.send_metadata)
             .field("queue", &self.queue)
             .field("external_labels", &self.external_labels)
+            .field("write_relabel", &self.write_relabel)
             .finish()
     }
 }

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use wal::{DropReason, SharedClock};
 
 use crate::ack::Acks;
+use crate::age::{AgeLimit, take_older};
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::encode::{LeftOut, RemoteWriteV1};
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) acks: Acks,
     pub(crate) stats: Arc<Stats>,
     pub(crate) reporter: Reporter,
+    pub(crate) age: AgeLimit,
     pub(crate) clock: SharedClock,
 }
 
@@ -126,8 +128,9 @@ impl Worker {
         while self.next_batch().await {
             let mut batch = std::mem::take(&mut self.batch);
             self.drop_given_up(&mut batch);
+            self.drop_too_old(&mut batch);
             while batch.records() > 0 {
-                let delivery = self.deliver(&batch).await;
+                let delivery = self.deliver(&mut batch).await;
                 if delivery.given_up {
                     self.drop_given_up(&mut batch);
                 } else if delivery.is_divisible() && batch.records() > 1 {
@@ -151,6 +154,18 @@ impl Worker {
         }
     }
 
+    /// Leaves out what is older than the endpoint wants it. Says whether there was anything.
+    fn drop_too_old(&self, batch: &mut Batch) -> bool {
+        let Some(older) = take_older(batch, self.shared.age.oldest_ms()) else {
+            return false;
+        };
+        self.finish(
+            &older,
+            &Delivery::dropped(DropReason::TooOld, older.counts()),
+        );
+        true
+    }
+
     /// Delivers what is innocent in a refused batch: part by part, in order, each cut in halves for
     /// as long as it is refused.
     ///
@@ -170,7 +185,7 @@ impl Worker {
         parts.push(batch);
         let mut accepted = false;
         while let Some(mut part) = parts.pop() {
-            let delivery = self.deliver(&part).await;
+            let delivery = self.deliver(&mut part).await;
             if delivery.given_up {
                 self.drop_given_up(&mut part);
                 if part.records() > 0 {
@@ -185,10 +200,10 @@ impl Worker {
                 continue;
             }
             if futile && !accepted && part.last_series_is_single() {
-                let last = part.split_off(records - 1);
-                let alone = self.deliver(&last).await;
-                if alone.given_up {
-                    // Undecided, and what is before it is given up too: both are looked at anew.
+                let mut last = part.split_off(records - 1);
+                let alone = self.deliver(&mut last).await;
+                if alone.given_up || last.records() == 0 {
+                    // Too old by now; or undecided, and what is before it is given up too: both are looked at anew.
                     parts.extend([last, part]);
                     continue;
                 }
@@ -277,22 +292,23 @@ impl Worker {
         (body, delivery)
     }
 
-    /// Sends `batch` until the endpoint has decided.
-    async fn deliver(&mut self, batch: &Batch) -> Delivery {
+    /// Sends `batch` until the endpoint has decided, or it is empty as all of it became too old.
+    async fn deliver(&mut self, batch: &mut Batch) -> Delivery {
         let (body, mut delivery) = self.encode(batch);
-        let Some(body) = body else {
+        let Some(mut body) = body else {
             return delivery;
         };
+        let shared = Arc::clone(&self.shared);
         let Shared {
             stats,
             reporter,
             clock,
             ..
-        } = &*self.shared;
+        } = &*shared;
         self.last_start = Some(Instant::now());
         for attempt in 0.. {
             let start = clock.monotonic();
-            let Some(result) = self.shared.send(batch, body.clone(), attempt).await else {
+            let Some(result) = shared.send(batch, body.clone(), attempt).await else {
                 delivery.given_up = true;
                 break;
             };
@@ -319,12 +335,20 @@ impl Worker {
                     let waiting = stats.backing_off(delay);
                     tokio::select! {
                         () = tokio::time::sleep(delay) => {}
-                        () = self.shared.gives_up(batch) => {
+                        () = shared.gives_up(batch) => {
                             delivery.given_up = true;
                             break;
                         }
                     }
                     drop(waiting);
+                    if self.drop_too_old(batch) {
+                        let (rest, of_rest) = self.encode(batch);
+                        delivery = of_rest;
+                        let Some(rest) = rest else {
+                            return delivery;
+                        };
+                        body = rest;
+                    }
                     stats.retried(delivery.sent);
                 }
             }
