@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::backoff::Backoff;
 use crate::encode::RemoteWriteV1;
 use crate::options::Resolved;
+use crate::outgoing::{OUTGOING_BYTES_MAX, OutgoingLabels};
 use crate::queue::Queue;
 use crate::shard::{Shared, Worker};
 
@@ -34,9 +35,11 @@ impl Crew {
         let queue = |_| Arc::new(Queue::new(options.capacity, full, Arc::clone(&room)));
         // The metadata's worker is one more, with its own connection.
         let queues: Vec<_> = (0..=shards).map(queue).collect();
+        let label_bytes = OUTGOING_BYTES_MAX / queues.len();
         let mut tasks = JoinSet::new();
         for queue in &queues {
-            tasks.spawn(worker(shared, queue, resolved).run());
+            let outgoing = OutgoingLabels::new(Arc::clone(&resolved.outgoing), label_bytes);
+            tasks.spawn(worker(shared, queue, resolved, outgoing).run());
         }
         shared.stats.set_shards(shards);
         Self {
@@ -78,8 +81,13 @@ impl Crew {
     }
 }
 
-fn worker(shared: &Arc<Shared>, queue: &Arc<Queue>, resolved: &Resolved) -> Worker {
-    let encoder = RemoteWriteV1::new(resolved.external_labels.clone());
+fn worker(
+    shared: &Arc<Shared>,
+    queue: &Arc<Queue>,
+    resolved: &Resolved,
+    outgoing: OutgoingLabels,
+) -> Worker {
+    let encoder = (RemoteWriteV1::new(), outgoing);
     let options = &resolved.options.queue;
     let backoff = Backoff::new(options.min_backoff, options.max_backoff);
     let deadline = options.batch_send_deadline;

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use wal::{Position, SharedClock};
 
 use crate::ack::Acks;
+use crate::age::AgeLimit;
 use crate::crew::join_all;
 use crate::drain::Drain;
 use crate::error::Error;
@@ -73,6 +74,7 @@ impl Endpoint {
             rejected: Rejected::new(&dir, &saved),
             health: Health::default(),
             drain: Drain::new(options.drain),
+            age: AgeLimit::new(options.queue.sample_age_limit, &clock),
             clock,
         });
         tracing::info!(

@@ -14,14 +14,14 @@ use crate::wire::{FIELD_1_BYTES, FIELD_2_BYTES, Fields, Malformed, Value, put_by
 
 /// One label of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Label<'a> {
-    name: &'a [u8],
+pub(crate) struct Label<'a> {
+    pub(crate) name: &'a [u8],
     /// The value as the field it is, looked into only when asked for.
-    value_field: &'a [u8],
+    pub(crate) value_field: &'a [u8],
 }
 
 impl<'a> Label<'a> {
-    fn value(self) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn value(self) -> Result<&'a [u8], Malformed> {
         match Fields::new(self.value_field).next()? {
             Some((2, Value::Bytes(value))) => Ok(value),
             _ => Err(Malformed),
@@ -30,13 +30,22 @@ impl<'a> Label<'a> {
 }
 
 /// Walks the labels of a series.
-struct Labels<'a> {
+pub(crate) struct Labels<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Labels<'a> {
+    pub(crate) const fn new(labels: &'a [u8]) -> Self {
+        Self { rest: labels }
+    }
+
+    /// What comes after the labels walked so far.
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// The next label, or `None` at the end.
-    fn next(&mut self) -> Result<Option<Label<'a>>, Malformed> {
+    pub(crate) fn next(&mut self) -> Result<Option<Label<'a>>, Malformed> {
         // almost all labels are short; this is what external labels cost per sample
         if let &[
             FIELD_1_BYTES,
@@ -79,7 +88,7 @@ impl<'a> Labels<'a> {
 
 /// Calls `found` with the name and the value of every label. False if the bytes end otherwise.
 pub fn for_each(labels: &[u8], mut found: impl FnMut(&[u8], &[u8])) -> bool {
-    let mut walk = Labels { rest: labels };
+    let mut walk = Labels::new(labels);
     loop {
         match walk.next() {
             Ok(Some(label)) => match label.value() {
@@ -96,7 +105,7 @@ pub fn for_each(labels: &[u8], mut found: impl FnMut(&[u8], &[u8])) -> bool {
 /// has neither. Series of one target stay on one shard and so compress well together.
 pub(crate) fn target_hash(labels: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let mut walk = Labels { rest: labels };
+    let mut walk = Labels::new(labels);
     let mut found = false;
     while let Ok(Some(label)) = walk.next() {
         // sorted by name, so instance comes first
@@ -147,7 +156,7 @@ impl ExternalLabels {
     /// Puts `labels` with the missing external labels into `out`, replacing what it holds.
     pub(crate) fn merge(&self, labels: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
         out.clear();
-        let mut walk = Labels { rest: labels };
+        let mut walk = Labels::new(labels);
         let mut copied = 0;
         let mut start = 0;
         let mut label = walk.next()?;

@@ -18,11 +18,14 @@
 //! | [`encode`] | a batch into a request body |
 //! | `send` | a body into an outcome, over HTTP (`auth`: who we are) |
 //! | [`replay`] | records read again into delivered requests, without a position |
+//! | `age` | records into those that are not too old |
 //! | `backoff` | failures into waiting times (`health`: into whose turn it is) |
 //! | [`drain`] | the settings for a backlog into pauses |
 //! | [`rejected`] | what is refused for good into dead letters |
 //! | [`outcome`] | the three ends of a send |
 //! | [`ack`] | records done into a position that only grows |
+//! | [`outgoing`] | a series' labels into those the endpoint gets |
+//! | [`relabel`] | labels into other labels, by rules |
 //! | [`labels`] | label bytes into a shard key and merged labels (`wire`: varints) |
 //! | [`stats`] | what happens into numbers; `report` into log lines |
 //!
@@ -39,11 +42,13 @@
 //!
 //! # Limits
 //! - Per endpoint: (shards + 1) queues of `capacity` records (24 bytes per sample), one batch and
-//!   three encode buffers per shard, two bytes per series; while far behind one pack (25 MB).
+//!   three encode buffers per shard, two bytes per series; while far behind one pack (25 MB). With relabel
+//!   rules or external labels: a byte more per series, and the label bytes that `outgoing` keeps.
 
 #![forbid(unsafe_code)]
 
 pub mod ack;
+mod age;
 mod auth;
 mod backoff;
 pub mod batch;
@@ -57,9 +62,11 @@ mod health;
 pub mod labels;
 pub mod options;
 pub mod outcome;
+pub mod outgoing;
 mod pack;
 mod queue;
 pub mod rejected;
+pub mod relabel;
 pub mod replay;
 mod report;
 mod reshard;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -15,6 +16,8 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::drain::DrainOptions;
 use crate::error::Error;
 use crate::labels::ExternalLabels;
+use crate::outgoing::Outgoing;
+use crate::relabel::{Rule, RuleOptions};
 
 /// More shards than this are a typing error: each holds a queue and a connection.
 const SHARDS_MAX: u16 = 1024;
@@ -114,6 +117,8 @@ pub struct QueueOptions {
     pub retry_on_http_429: bool,
     /// Between two decisions on the number of shards.
     pub reshard_every: Duration,
+    /// Records with an older timestamp are not sent; zero: there is no such age.
+    pub sample_age_limit: Duration,
 }
 
 impl Default for QueueOptions {
@@ -128,6 +133,7 @@ impl Default for QueueOptions {
             max_backoff: Duration::from_secs(5),
             retry_on_http_429: true,
             reshard_every: Duration::from_secs(10),
+            sample_age_limit: Duration::ZERO,
         }
     }
 }
@@ -159,6 +165,8 @@ pub struct EndpointOptions {
     pub drain: DrainOptions,
     /// Labels for series that do not have them.
     pub external_labels: BTreeMap<String, String>,
+    /// Rules for the labels of every series, after the external ones were added.
+    pub write_relabel: Vec<RuleOptions>,
 }
 
 impl EndpointOptions {
@@ -178,6 +186,7 @@ impl EndpointOptions {
             queue: QueueOptions::default(),
             drain: DrainOptions::default(),
             external_labels: BTreeMap::new(),
+            write_relabel: Vec::new(),
         }
     }
 
@@ -206,13 +215,21 @@ impl EndpointOptions {
         if self.external_labels.keys().any(String::is_empty) {
             return Err(self.invalid("external_labels", "a label name must not be empty"));
         }
+        let external = ExternalLabels::new(&self.external_labels);
         Ok(Resolved {
             url_redacted,
             url,
             headers: self.checked_headers()?,
-            external_labels: ExternalLabels::new(&self.external_labels),
+            outgoing: Arc::new(Outgoing::new(external, self.checked_rules()?)),
             options: self,
         })
+    }
+
+    fn checked_rules(&self) -> Result<Vec<Rule>, Error> {
+        let rules = self.write_relabel.iter().map(RuleOptions::build);
+        rules
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.invalid("write_relabel_config", error.to_string()))
     }
 
     fn checked_url(&self) -> Result<Url, Error> {
@@ -329,6 +346,7 @@ impl fmt::Debug for EndpointOptions {
             .field("queue", &self.queue)
             .field("drain", &self.drain)
             .field("external_labels", &self.external_labels)
+            .field("write_relabel", &self.write_relabel)
             .finish()
     }
 }
@@ -339,7 +357,7 @@ pub(crate) struct Resolved {
     pub(crate) url: Url,
     pub(crate) url_redacted: String,
     pub(crate) headers: HeaderMap,
-    pub(crate) external_labels: ExternalLabels,
+    pub(crate) outgoing: Arc<Outgoing>,
 }
 
 /// The url without the userinfo: even a user name may be a token.

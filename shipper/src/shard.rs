@@ -26,12 +26,14 @@ use tokio::time::Instant;
 use wal::{DropReason, SharedClock};
 
 use crate::ack::Acks;
+use crate::age::{AgeLimit, take_older};
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::drain::Drain;
 use crate::encode::{LeftOut, RemoteWriteV1};
 use crate::health::Health;
 use crate::outcome::{Attempt, Outcome};
+use crate::outgoing::OutgoingLabels;
 use crate::queue::{Level, Queue};
 use crate::rejected::{Refusal, Rejected};
 use crate::report::Reporter;
@@ -59,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) rejected: Rejected,
     pub(crate) health: Health,
     pub(crate) drain: Drain,
+    pub(crate) age: AgeLimit,
     pub(crate) clock: SharedClock,
 }
 
@@ -88,6 +91,12 @@ impl Shared {
         if let Err(error) = written {
             self.reporter.no_letter(now, &error);
         }
+    }
+
+    /// An attempt failed and goes again.
+    fn failed(&self, detail: &str) {
+        self.health.failed();
+        self.reporter.retrying(self.clock.monotonic(), detail);
     }
 
     /// Waits until a request of so many bytes may go out. False if some of `batch` is given up before.
@@ -137,6 +146,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     encoder: RemoteWriteV1,
+    outgoing: OutgoingLabels,
     backoff: Backoff,
     gap: Duration,
     batch: Batch,
@@ -151,7 +161,7 @@ impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
         queue: Arc<Queue>,
-        encoder: RemoteWriteV1,
+        (encoder, outgoing): (RemoteWriteV1, OutgoingLabels),
         backoff: Backoff,
         batch_send_deadline: Duration,
     ) -> Self {
@@ -160,6 +170,7 @@ impl Worker {
             shared,
             queue,
             encoder,
+            outgoing,
             backoff,
             gap,
             batch: Batch::default(),
@@ -174,8 +185,9 @@ impl Worker {
         while self.next_batch().await {
             let mut batch = std::mem::take(&mut self.batch);
             self.drop_given_up(&mut batch);
+            self.drop_too_old(&mut batch);
             while batch.records() > 0 {
-                let delivery = self.deliver(&batch).await;
+                let delivery = self.deliver(&mut batch).await;
                 if delivery.given_up {
                     self.drop_given_up(&mut batch);
                 } else if delivery.is_divisible() && batch.records() > 1 {
@@ -199,6 +211,18 @@ impl Worker {
         }
     }
 
+    /// Leaves out what is older than the endpoint wants it. Says whether there was anything.
+    fn drop_too_old(&self, batch: &mut Batch) -> bool {
+        let Some(older) = take_older(batch, self.shared.age.oldest_ms()) else {
+            return false;
+        };
+        self.finish(
+            &older,
+            &Delivery::dropped(DropReason::TooOld, older.counts()),
+        );
+        true
+    }
+
     /// Delivers what is innocent in a refused batch: part by part, in order, each cut in halves for
     /// as long as it is refused.
     ///
@@ -218,7 +242,7 @@ impl Worker {
         parts.push(batch);
         let mut accepted = false;
         while let Some(mut part) = parts.pop() {
-            let delivery = self.deliver(&part).await;
+            let delivery = self.deliver(&mut part).await;
             if delivery.given_up {
                 self.drop_given_up(&mut part);
                 if part.records() > 0 {
@@ -233,10 +257,11 @@ impl Worker {
                 continue;
             }
             if futile && !accepted && part.last_series_is_single() {
-                let last = part.split_off(records - 1);
-                let alone = self.deliver(&last).await;
-                if alone.given_up {
-                    // Undecided, and what is before it is given up too: both are looked at anew.
+                let mut last = part.split_off(records - 1);
+                let alone = self.deliver(&mut last).await;
+                if alone.given_up || last.records() == 0 {
+                    // Too old by now; or undecided, and what is before it is given up too: both
+                    // are looked at anew.
                     parts.extend([last, part]);
                     continue;
                 }
@@ -307,7 +332,9 @@ impl Worker {
     /// Encodes `batch`; without a body where there is nothing to send.
     fn encode(&mut self, batch: &Batch) -> (Option<Bytes>, Delivery) {
         let series = self.shared.store.series().guard();
-        let encoded = match self.encoder.encode(batch, |one| series.labels(one)) {
+        self.outgoing.begin();
+        let labels = |one| self.outgoing.of(&series, one);
+        let encoded = match self.encoder.encode(batch, labels) {
             Ok(encoded) => encoded,
             Err(error) => {
                 let counts = batch.counts();
@@ -321,20 +348,20 @@ impl Worker {
         (body, delivery)
     }
 
-    /// Sends `batch` until the endpoint has decided.
-    async fn deliver(&mut self, batch: &Batch) -> Delivery {
+    /// Sends `batch` until the endpoint has decided, or it is empty as all of it became too old.
+    async fn deliver(&mut self, batch: &mut Batch) -> Delivery {
         let (body, mut delivery) = self.encode(batch);
-        let Some(body) = body else {
+        let Some(mut body) = body else {
             return delivery;
         };
+        let shared = Arc::clone(&self.shared);
         let Shared {
             stats,
-            reporter,
             health,
             clock,
             ..
-        } = &*self.shared;
-        if !self.shared.may_send(batch, body.len()).await {
+        } = &*shared;
+        if !shared.may_send(batch, body.len()).await {
             delivery.given_up = true;
             return delivery;
         }
@@ -342,19 +369,15 @@ impl Worker {
         let mut turn = None;
         for attempt in 0.. {
             let start = clock.monotonic();
-            let Some(result) = self.shared.send(batch, body.clone(), attempt).await else {
+            let Some(result) = shared.send(batch, body.clone(), attempt).await else {
                 delivery.given_up = true;
                 break;
             };
-            let now = clock.monotonic();
-            let took = now.saturating_sub(start);
+            let took = clock.monotonic().saturating_sub(start);
             stats.attempted(took);
             match result.outcome {
                 Outcome::Ack => {
-                    health.answered();
-                    reporter.succeeded(now);
-                    stats.acked(delivery.sent, body.len(), clock.unix_ms());
-                    self.rest = self.shared.drain.rest(took, stats.lag(clock.unix_ms()));
+                    self.accepted(delivery.sent, body.len(), took);
                     break;
                 }
                 Outcome::Reject { reason, divisible } => {
@@ -368,20 +391,21 @@ impl Worker {
                     break;
                 }
                 Outcome::Retry { after } => {
-                    health.failed();
-                    reporter.retrying(now, &result.detail);
                     drop(turn.take());
-                    let delay = self.backoff.after_failure(after, fastrand::f64());
-                    let spread = self.backoff.longest();
-                    let waiting = stats.backing_off(delay);
-                    tokio::select! {
-                        now = self.shared.wait_to_retry(delay, spread) => turn = now,
-                        () = self.shared.gives_up(batch) => {
-                            delivery.given_up = true;
-                            break;
-                        }
+                    shared.failed(&result.detail);
+                    let Some(next) = self.back_off(&shared, batch, after).await else {
+                        delivery.given_up = true;
+                        break;
+                    };
+                    turn = next;
+                    if self.drop_too_old(batch) {
+                        let (rest, of_rest) = self.encode(batch);
+                        delivery = of_rest;
+                        let Some(rest) = rest else {
+                            return delivery;
+                        };
+                        body = rest;
                     }
-                    drop(waiting);
                     stats.retried(delivery.sent);
                 }
             }
@@ -389,6 +413,39 @@ impl Worker {
         drop(turn);
         self.backoff.reset();
         delivery
+    }
+
+    /// The endpoint has taken a request of so many bytes, in so long.
+    fn accepted(&mut self, sent: Counts, bytes: usize, took: Duration) {
+        let Shared {
+            stats,
+            reporter,
+            health,
+            drain,
+            clock,
+            ..
+        } = &*self.shared;
+        health.answered();
+        reporter.succeeded(clock.monotonic());
+        stats.acked(sent, bytes, clock.unix_ms());
+        self.rest = drain.rest(took, stats.lag(clock.unix_ms()));
+    }
+
+    /// Waits until the shard may try again; its turn, if it has to have one. None if some of `batch` is
+    /// given up before.
+    async fn back_off<'s>(
+        &mut self,
+        shared: &'s Shared,
+        batch: &Batch,
+        after: Option<Duration>,
+    ) -> Option<Option<SemaphorePermit<'s>>> {
+        let delay = self.backoff.after_failure(after, fastrand::f64());
+        let spread = self.backoff.longest();
+        let _waiting = shared.stats.backing_off(delay);
+        tokio::select! {
+            turn = shared.wait_to_retry(delay, spread) => Some(turn),
+            () = shared.gives_up(batch) => None,
+        }
     }
 }
 

@@ -25,10 +25,12 @@ use tokio::sync::watch;
 use wal::{DropReason, Frame, Position, RawRecords, RecordKind, Sample, Store, Tally};
 
 use crate::ack::TailedFrame;
+use crate::age::{AgeLimit, is_older};
 use crate::batch::OwnedRecord;
 use crate::crew::Crew;
 use crate::governor::{Governor, Wish};
 use crate::options::Resolved;
+use crate::outgoing::Decisions;
 use crate::pack::{PACK_FROM, Pack};
 use crate::queue::Routed;
 use crate::shard::Shared;
@@ -101,6 +103,8 @@ impl Tailer {
         let durable = shared.store.durable();
         let mut router = Router {
             map: ShardMap::new(shards),
+            decisions: Decisions::new(Arc::clone(&resolved.outgoing)),
+            age: AgeLimit::new(options.queue.sample_age_limit, &shared.clock),
             wanted,
             scratch: Vec::new(),
             routed: Vec::new(),
@@ -287,6 +291,8 @@ async fn told(stop: &mut watch::Receiver<Stop>, at_least: Stop) {
 /// Splits a frame by shard.
 struct Router {
     map: ShardMap,
+    decisions: Decisions,
+    age: AgeLimit,
     wanted: Wanted,
     scratch: Vec<Sample>,
     /// Like the queues: one per shard and the metadata's.
@@ -308,12 +314,13 @@ impl Router {
         let mut counts = Counts::default();
         let mut tally = Tally::default();
         self.scratch.clear();
+        // after the frame was read, or a ref in it could still mean another series
+        self.decisions.begin(store.series().generation());
+        let mut dropped = Dropped::default();
         let highest_ms = match frame.samples(&mut self.scratch) {
             Ok(records) => {
-                let highest_ms = self.route_samples(store);
-                let switched_off = self.route_records(frame.position(), records, store);
-                stats.dropped(DropReason::SwitchedOff, switched_off);
-                tally.drop(DropReason::SwitchedOff, switched_off.total());
+                let highest_ms = self.route_samples(store, &mut dropped);
+                self.route_records(frame.position(), records, store, &mut dropped);
                 highest_ms
             }
             Err(error) => {
@@ -321,6 +328,10 @@ impl Router {
                 None
             }
         };
+        for (reason, counts) in dropped.by_reason() {
+            stats.dropped(reason, counts);
+            tally.drop(reason, counts.total());
+        }
         for routed in &self.routed {
             counts += Counts::of_samples(routed.samples.len());
             for record in &routed.raw {
@@ -343,27 +354,41 @@ impl Router {
         }
     }
 
-    /// Routes the decoded samples; returns the newest timestamp.
-    fn route_samples(&mut self, store: &Store) -> Option<i64> {
-        let mut highest_ms = i64::MIN;
+    /// Routes the decoded samples; returns the newest timestamp of those to send.
+    fn route_samples(&mut self, store: &Store, dropped: &mut Dropped) -> Option<i64> {
+        let mut highest_ms = None;
         let series = store.series().guard();
+        let (mut too_old, mut relabel) = (0, 0);
+        let oldest_ms = self.age.oldest_ms();
         for sample in &self.scratch {
-            highest_ms = highest_ms.max(sample.timestamp_ms);
-            let shard = self.map.shard(sample.series, |one| series.labels(one));
+            if sample.timestamp_ms < oldest_ms {
+                too_old += 1;
+                continue;
+            }
+            if self.decisions.is_dropped(sample.series, &series) {
+                relabel += 1;
+                continue;
+            }
+            highest_ms = highest_ms.max(Some(sample.timestamp_ms));
+            let decisions = &mut self.decisions;
+            let shard = (self.map).shard(sample.series, |one| decisions.labels(one, &series));
             self.routed[shard].samples.push_back(*sample);
         }
-        (!self.scratch.is_empty()).then_some(highest_ms)
+        dropped.too_old += Counts::of_samples(too_old);
+        dropped.relabel += Counts::of_samples(relabel);
+        highest_ms
     }
 
-    /// Routes everything else; answers what is switched off.
+    /// Routes everything else.
     fn route_records(
         &mut self,
         position: Position,
         records: RawRecords<'_>,
         store: &Store,
-    ) -> Counts {
-        let mut switched_off = Counts::default();
+        dropped: &mut Dropped,
+    ) {
         let series = store.series().guard();
+        let oldest_ms = self.age.oldest_ms();
         for record in records {
             let record = match record {
                 Ok(record) => record,
@@ -372,22 +397,48 @@ impl Router {
                     break;
                 }
             };
-            if !self.wanted.takes(record.kind) {
-                switched_off.add_record(record.kind);
+            let (kind, one) = (record.kind, record.series);
+            if !self.wanted.takes(kind) {
+                dropped.switched_off.add_record(kind);
                 continue;
             }
-            let lane = match record.kind {
-                RecordKind::Metadata => self.routed.len() - 1,
-                _ => self.map.shard(record.series, |one| series.labels(one)),
+            let lane = if kind == RecordKind::Metadata {
+                self.routed.len() - 1
+            } else if is_older(kind, record.bytes, oldest_ms) {
+                dropped.too_old.add_record(kind);
+                continue;
+            } else if self.decisions.is_dropped(one, &series) {
+                dropped.relabel.add_record(kind);
+                continue;
+            } else {
+                let decisions = &mut self.decisions;
+                self.map.shard(one, |one| decisions.labels(one, &series))
             };
             let owned = OwnedRecord {
-                series: record.series,
-                kind: record.kind,
+                series: one,
+                kind,
                 bytes: record.bytes.into(),
             };
             self.routed[lane].raw.push_back(owned);
         }
-        switched_off
+    }
+}
+
+/// What of a frame is not to be sent, by reason.
+#[derive(Debug, Default)]
+struct Dropped {
+    switched_off: Counts,
+    too_old: Counts,
+    relabel: Counts,
+}
+
+impl Dropped {
+    const fn by_reason(&self) -> [(DropReason, Counts); 3] {
+        [
+            (DropReason::SwitchedOff, self.switched_off),
+            (DropReason::TooOld, self.too_old),
+            (DropReason::Relabel, self.relabel),
+        ]
     }
 }
 

@@ -45,7 +45,7 @@ impl Misfit {
 /// Answers, a byte per second.
 async fn drip(mut stream: TcpStream) {
     let mut request = [0; 4096];
-    stream.read(&mut request).await.ok();
+    let _read = stream.read(&mut request).await;
     for byte in b"HTTP/1.1 204 No Content\r\n\r\n" {
         if stream.write_all(&[*byte]).await.is_err() {
             return;
@@ -57,7 +57,7 @@ async fn drip(mut stream: TcpStream) {
 /// Reads a little and resets the connection.
 async fn reset(mut stream: TcpStream) {
     let mut request = [0; 16];
-    stream.read(&mut request).await.ok();
+    let _read = stream.read(&mut request).await;
     // What is unread when it is closed makes it a reset.
     drop(stream);
 }

@@ -9,6 +9,7 @@
 
 mod logging;
 mod receive_http;
+mod relabel_rule;
 mod remote_write;
 
 use std::collections::BTreeMap;

@@ -11,6 +11,8 @@ use config::{Block, BodyReader, ByteSize, Diagnostics, Scope, Secret};
 use shipper::{Auth, DrainOptions, EndpointOptions, Password, QueueOptions};
 use wal::{LagLimits, OnFull, Recovery};
 
+use super::relabel_rule;
+
 pub(crate) const NAME: &str = "prometheus.remote_write";
 
 /// Less than the batches in flight would be dropped all the time.
@@ -183,6 +185,7 @@ fn read_endpoint(
     if let Some(drain) = r.block("drain", read_drain) {
         endpoint.drain = drain;
     }
+    endpoint.write_relabel = r.blocks("write_relabel_config", relabel_rule::read);
     if let Some(send) = r.block("metadata_config", |r| r.or("send", true)) {
         endpoint.send_metadata = send;
     }
@@ -240,12 +243,6 @@ fn read_auth(r: &mut BodyReader<'_>) -> Auth {
 
 fn read_queue(r: &mut BodyReader<'_>) -> QueueOptions {
     let defaults = QueueOptions::default();
-    if r.or("sample_age_limit", Duration::ZERO) > Duration::ZERO {
-        r.refuse(
-            "sample_age_limit",
-            "must be 0s: no sample is dropped for its age",
-        );
-    }
     let queue = QueueOptions {
         capacity: r.or("capacity", defaults.capacity),
         min_shards: r.or("min_shards", defaults.min_shards),
@@ -255,6 +252,7 @@ fn read_queue(r: &mut BodyReader<'_>) -> QueueOptions {
         min_backoff: r.or("min_backoff", defaults.min_backoff),
         max_backoff: r.or("max_backoff", defaults.max_backoff),
         retry_on_http_429: r.or("retry_on_http_429", defaults.retry_on_http_429),
+        sample_age_limit: r.or("sample_age_limit", defaults.sample_age_limit),
         ..defaults
     };
     let probe = EndpointOptions {
@@ -335,7 +333,10 @@ mod tests {
             headers = {\"X-Scope-OrgID\" = \"7\"}\n \
             basic_auth {\n username = \"u\"\n password = \"p\"\n }\n \
             drain {\n max_bytes_per_second = \"1MiB\"\n max_share = 0.5\n }\n \
-            queue_config {\n capacity = 5\n max_samples_per_send = 4\n min_backoff = \"1s\"\n max_shards = 3\n }\n }\n\
+            queue_config {\n capacity = 5\n max_samples_per_send = 4\n min_backoff = \"1s\"\n max_shards = 3\n \
+            sample_age_limit = \"2h\"\n }\n \
+            write_relabel_config {\n action = \"labeldrop\"\n regex = \"a\"\n }\n \
+            write_relabel_config {\n target_label = \"b\"\n }\n }\n\
             wal {\n max_disk_bytes = \"2GiB\"\n truncate_frequency = \"2h\"\n on_full = \"drop_oldest\"\n \
             retain = \"24h\"\n recovery = \"strict\"\n }\n";
         let component = load(&format!("prometheus.remote_write \"x\" {{\n{text}}}\n")).unwrap();
@@ -353,6 +354,12 @@ mod tests {
         assert_eq!(endpoint.queue.min_backoff, Duration::from_secs(1));
         assert_eq!(endpoint.drain.max_bytes_per_second, Some(1 << 20));
         assert_eq!(endpoint.drain.max_share, Some(0.5));
+        assert_eq!(endpoint.queue.sample_age_limit, Duration::from_secs(7200));
+        let targets = endpoint
+            .write_relabel
+            .iter()
+            .map(|rule| &*rule.target_label);
+        assert_eq!(targets.collect::<Vec<_>>(), ["", "b"]);
         let password = Password::Text("p".into());
         assert_eq!(
             endpoint.auth,

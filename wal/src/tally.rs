@@ -41,11 +41,15 @@ pub enum DropReason {
     MaxLagBytes = 10,
     /// The endpoint was behind by more than its `max_lag_age`.
     MaxLagAge = 11,
+    /// The endpoint's relabel rules drop its series.
+    Relabel = 12,
+    /// It was older than the endpoint's `sample_age_limit`.
+    TooOld = 13,
 }
 
 impl DropReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Refused,
         Self::UnknownSeries,
         Self::CustomBuckets,
@@ -58,6 +62,8 @@ impl DropReason {
         Self::Quota,
         Self::MaxLagBytes,
         Self::MaxLagAge,
+        Self::Relabel,
+        Self::TooOld,
     ];
 
     /// As in metrics and in the ledger.
@@ -76,6 +82,8 @@ impl DropReason {
             Self::Quota => "quota",
             Self::MaxLagBytes => "max_lag_bytes",
             Self::MaxLagAge => "max_lag_age",
+            Self::Relabel => "dropped_series",
+            Self::TooOld => "too_old",
         }
     }
 

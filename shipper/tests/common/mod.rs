@@ -239,13 +239,18 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn open(dir: &Path) -> Self {
-        let options = StoreOptions {
+        Self::open_with(dir, |_| {})
+    }
+
+    pub(crate) fn open_with(dir: &Path, change: impl FnOnce(&mut StoreOptions)) -> Self {
+        let mut options = StoreOptions {
             segment_bytes: 1 << 20,
             ring_bytes: 1 << 20,
             series_chunk_bytes: 1 << 20,
             series_max: 1 << 16,
             ..StoreOptions::default()
         };
+        change(&mut options);
         let store = Store::open(dir, options).unwrap();
         let committer = store.committer().unwrap().spawn_thread().unwrap();
         Self {
@@ -257,7 +262,11 @@ impl Log {
 
     /// Series `0..count`, ten per target.
     pub(crate) fn series(&self, count: usize) -> Vec<SeriesRef> {
-        let labels: Vec<_> = (0..count).map(labels_of).collect();
+        self.define(&(0..count).map(labels_of).collect::<Vec<_>>())
+    }
+
+    /// Series of these labels.
+    pub(crate) fn define(&self, labels: &[Vec<u8>]) -> Vec<SeriesRef> {
         let table = self.store.series();
         let mut new: Vec<_> = labels
             .iter()
