@@ -203,7 +203,8 @@ impl Worker {
                 let mut last = part.split_off(records - 1);
                 let alone = self.deliver(&mut last).await;
                 if alone.given_up || last.records() == 0 {
-                    // Too old by now; or undecided, and what is before it is given up too: both are looked at anew.
+                    // Too old by now; or undecided, and what is before it is given up too: both
+                    // are looked at anew.
                     parts.extend([last, part]);
                     continue;
                 }
