@@ -112,7 +112,10 @@ mod tests {
                 "a:5:10: \"b\" keepequal action requires only 'source_labels' and 'target_label', \
                  and no other fields",
             ),
-            ("rule {\n modulus = -1\n}\n", "a:3:12: -1 is out of range"),
+            (
+                "rule {\n target_label = \"t\"\n modulus = -1\n}\n",
+                "a:4:12: -1 is out of range",
+            ),
         ] {
             let message = load(body).unwrap_err();
             assert!(message.starts_with(want), "{message}");

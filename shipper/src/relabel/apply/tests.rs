@@ -1,3 +1,8 @@
+//! Turns the cases of Prometheus into verdicts, and then what no case shows.
+//!
+//! The corpus is at `PENSTOCK_CORPUS`, else beside the workspace; where there is none, the tests that
+//! want it say so and pass.
+
 use proptest::prelude::*;
 use serde_json::Value;
 
