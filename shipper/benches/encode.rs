@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
@@ -15,6 +16,7 @@ use shipper::ack::FrameNumber;
 use shipper::batch::Batch;
 use shipper::encode::RemoteWriteV1;
 use shipper::labels::{ExternalLabels, canonical};
+use shipper::outgoing::{OUTGOING_BYTES_MAX, Outgoing, OutgoingLabels};
 use wal::{Sample, SeriesRef};
 
 const SERIES: u32 = 100_000;
@@ -147,11 +149,16 @@ fn encode(criterion: &mut Criterion) {
         ("copied", ExternalLabels::default()),
         ("copied_with_external_label", ExternalLabels::new(&external)),
     ] {
-        let mut encoder = RemoteWriteV1::new(external);
-        let wire: usize = batches
-            .iter()
-            .map(|batch| encoder.encode(batch, labels_of).unwrap().body.len())
-            .sum();
+        let outgoing = Arc::new(Outgoing::new(external));
+        let mut outgoing = OutgoingLabels::new(outgoing, OUTGOING_BYTES_MAX);
+        let mut encoder = RemoteWriteV1::new();
+        let mut encode = |batch: &Batch| {
+            outgoing.begin();
+            let outgoing = &outgoing;
+            let labels = |one: SeriesRef| outgoing.labels(u64::from(one.get()), labels_of(one));
+            encoder.encode(batch, labels).unwrap().body.len()
+        };
+        let wire: usize = batches.iter().map(&mut encode).sum();
         println!(
             "{name}: {:.1} bytes per sample",
             wire as f64 / samples.len() as f64
@@ -159,7 +166,7 @@ fn encode(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 for batch in &batches {
-                    black_box(encoder.encode(batch, labels_of).unwrap().body.len());
+                    black_box(encode(batch));
                 }
             });
         });

@@ -26,6 +26,7 @@ use crate::backoff::Backoff;
 use crate::encode::RemoteWriteV1;
 use crate::error::Error;
 use crate::options::{EndpointOptions, Resolved};
+use crate::outgoing::{OUTGOING_BYTES_MAX, OutgoingLabels};
 use crate::queue::Queue;
 use crate::report::Reporter;
 use crate::send::Sender;
@@ -84,7 +85,7 @@ impl Endpoint {
 
         let mut tasks = JoinSet::new();
         for queue in &queues {
-            let worker = worker(&shared, queue, &resolved);
+            let worker = worker(&shared, queue, &resolved, workers);
             tasks.spawn_on(worker.run(), runtime);
         }
         let lanes = Lanes::new(queues, Arc::clone(&room));
@@ -110,8 +111,10 @@ impl Endpoint {
     }
 }
 
-fn worker(shared: &Arc<Shared>, queue: &Arc<Queue>, resolved: &Resolved) -> Worker {
-    let encoder = RemoteWriteV1::new(resolved.external_labels.clone());
+fn worker(shared: &Arc<Shared>, queue: &Arc<Queue>, resolved: &Resolved, workers: usize) -> Worker {
+    let outgoing = Arc::clone(&resolved.outgoing);
+    let outgoing = OutgoingLabels::new(outgoing, OUTGOING_BYTES_MAX / workers);
+    let encoder = (RemoteWriteV1::new(), outgoing);
     let options = &resolved.options.queue;
     let backoff = Backoff::new(options.min_backoff, options.max_backoff);
     let deadline = options.batch_send_deadline;

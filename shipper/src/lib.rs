@@ -19,6 +19,7 @@
 //! | `backoff` | failures into waiting times |
 //! | [`outcome`] | the three ends of a send |
 //! | [`ack`] | records done into a position that only grows |
+//! | [`outgoing`] | a series' labels into those the endpoint gets |
 //! | [`labels`] | label bytes into a shard key and merged labels (`wire`: varints) |
 //! | [`stats`] | what happens into numbers; `report` into log lines |
 //!
@@ -49,6 +50,7 @@ mod error;
 pub mod labels;
 pub mod options;
 pub mod outcome;
+pub mod outgoing;
 mod queue;
 pub mod replay;
 mod report;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -14,6 +15,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::Error;
 use crate::labels::ExternalLabels;
+use crate::outgoing::Outgoing;
 
 /// More shards than this are a typing error: each holds a queue and a connection.
 const SHARDS_MAX: u16 = 1024;
@@ -203,7 +205,7 @@ impl EndpointOptions {
             url_redacted,
             url,
             headers: self.checked_headers()?,
-            external_labels: ExternalLabels::new(&self.external_labels),
+            outgoing: Arc::new(Outgoing::new(ExternalLabels::new(&self.external_labels))),
             options: self,
         })
     }
@@ -309,7 +311,7 @@ pub(crate) struct Resolved {
     pub(crate) url: Url,
     pub(crate) url_redacted: String,
     pub(crate) headers: HeaderMap,
-    pub(crate) external_labels: ExternalLabels,
+    pub(crate) outgoing: Arc<Outgoing>,
 }
 
 /// The url without the userinfo: even a user name may be a token.

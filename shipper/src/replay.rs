@@ -17,6 +17,7 @@ use crate::encode::RemoteWriteV1;
 use crate::error::Error;
 use crate::options::EndpointOptions;
 use crate::outcome::Outcome;
+use crate::outgoing::{OUTGOING_BYTES_MAX, OutgoingLabels};
 use crate::send::Sender;
 use crate::stats::Counts;
 
@@ -24,6 +25,7 @@ use crate::stats::Counts;
 pub struct Replay {
     sender: Sender,
     encoder: RemoteWriteV1,
+    outgoing: OutgoingLabels,
     backoff: Backoff,
     batch: Batch,
     batch_records_max: usize,
@@ -60,7 +62,8 @@ impl Replay {
             sender: Sender::new(&resolved, 1, clock)?,
             backoff: Backoff::new(queue.min_backoff, queue.max_backoff),
             batch_records_max: queue.max_samples_per_send,
-            encoder: RemoteWriteV1::new(resolved.external_labels),
+            encoder: RemoteWriteV1::new(),
+            outgoing: OutgoingLabels::new(resolved.outgoing, OUTGOING_BYTES_MAX),
             batch: Batch::default(),
         })
     }
@@ -105,6 +108,10 @@ impl Replay {
     ) -> Replayed {
         let batch = std::mem::take(&mut self.batch);
         let mut replayed = Replayed::default();
+        // refs are found again within a batch only: what they name is the caller's
+        self.outgoing.clear();
+        let outgoing = &self.outgoing;
+        let labels = |one: SeriesRef| outgoing.labels(u64::from(one.get()), labels(one));
         let encoded = match self.encoder.encode(&batch, labels) {
             Ok(encoded) => encoded,
             Err(error) => {

@@ -29,6 +29,7 @@ use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::encode::{LeftOut, RemoteWriteV1};
 use crate::outcome::{Attempt, Outcome};
+use crate::outgoing::OutgoingLabels;
 use crate::queue::{Level, Queue};
 use crate::report::Reporter;
 use crate::send::Sender;
@@ -89,6 +90,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     encoder: RemoteWriteV1,
+    outgoing: OutgoingLabels,
     backoff: Backoff,
     gap: Duration,
     batch: Batch,
@@ -101,7 +103,7 @@ impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
         queue: Arc<Queue>,
-        encoder: RemoteWriteV1,
+        (encoder, outgoing): (RemoteWriteV1, OutgoingLabels),
         backoff: Backoff,
         batch_send_deadline: Duration,
     ) -> Self {
@@ -110,6 +112,7 @@ impl Worker {
             shared,
             queue,
             encoder,
+            outgoing,
             backoff,
             gap,
             batch: Batch::default(),
@@ -258,7 +261,9 @@ impl Worker {
     /// Encodes `batch`; without a body where there is nothing to send.
     fn encode(&mut self, batch: &Batch) -> (Option<Bytes>, Delivery) {
         let series = self.shared.store.series().guard();
-        let encoded = match self.encoder.encode(batch, |one| series.labels(one)) {
+        self.outgoing.begin();
+        let labels = |one| self.outgoing.of(&series, one);
+        let encoded = match self.encoder.encode(batch, labels) {
             Ok(encoded) => encoded,
             Err(error) => {
                 let counts = batch.counts();

@@ -18,7 +18,6 @@ use wal::{DropReason, RecordKind, Sample, SeriesRef};
 
 use super::{Encoded, LeftOut};
 use crate::batch::{Batch, OwnedRecord};
-use crate::labels::ExternalLabels;
 use crate::stats::Counts;
 use crate::wire::{
     FIELD_1_BYTES, FIELD_1_FIXED64, FIELD_2_BYTES, FIELD_2_VARINT, FIELD_3_BYTES, FIELD_4_BYTES,
@@ -34,8 +33,6 @@ const SAMPLE_HEAD_BYTES: usize = 12;
 
 /// The encoder of one shard; keeps its buffers from batch to batch.
 pub struct RemoteWriteV1 {
-    external: ExternalLabels,
-    merged: Vec<u8>,
     message: Vec<u8>,
     compressed: Vec<u8>,
     left_out: Vec<LeftOut>,
@@ -44,19 +41,21 @@ pub struct RemoteWriteV1 {
 
 impl std::fmt::Debug for RemoteWriteV1 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RemoteWriteV1")
-            .field("external", &self.external)
-            .finish_non_exhaustive()
+        f.debug_struct("RemoteWriteV1").finish_non_exhaustive()
+    }
+}
+
+impl Default for RemoteWriteV1 {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl RemoteWriteV1 {
-    /// An encoder that adds `external` to every series.
+    /// An encoder with empty buffers.
     #[must_use]
-    pub fn new(external: ExternalLabels) -> Self {
+    pub fn new() -> Self {
         Self {
-            external,
-            merged: Vec::new(),
             message: Vec::new(),
             compressed: Vec::new(),
             left_out: Vec::new(),
@@ -64,8 +63,8 @@ impl RemoteWriteV1 {
         }
     }
 
-    /// Encodes the records of `batch`; `labels` gives the canonical label bytes of a series, empty
-    /// if it has none.
+    /// Encodes the records of `batch`; `labels` gives the canonical label bytes to send a series
+    /// with, empty if it has none.
     ///
     /// # Errors
     /// If the body is larger than snappy can say (4 GiB).
@@ -129,9 +128,9 @@ impl RemoteWriteV1 {
 
     /// Puts one `TimeSeries` with these samples, all of one series. False if it has no labels.
     fn put_samples(&mut self, samples: &[Sample], labels: &[u8]) -> bool {
-        let Some(labels) = with_external(&self.external, labels, &mut self.merged) else {
+        if labels.is_empty() {
             return false;
-        };
+        }
         let message = &mut self.message;
         let fields: usize = samples.iter().map(|s| 2 + sample_len(s)).sum();
         put_series_head(message, labels, fields);
@@ -160,30 +159,14 @@ impl RemoteWriteV1 {
             RecordKind::Exemplar => FIELD_3_BYTES,
             RecordKind::Histogram => FIELD_4_BYTES,
         };
-        let Some(labels) = with_external(&self.external, labels, &mut self.merged) else {
+        if labels.is_empty() {
             return false;
-        };
+        }
         let field = 1 + varint_len(len_u64(record.bytes.len())) + record.bytes.len();
         put_series_head(&mut self.message, labels, field);
         put_bytes(&mut self.message, tag, &record.bytes);
         true
     }
-}
-
-/// The labels to send, or `None` if the series is unknown.
-fn with_external<'a>(
-    external: &ExternalLabels,
-    labels: &'a [u8],
-    merged: &'a mut Vec<u8>,
-) -> Option<&'a [u8]> {
-    if labels.is_empty() {
-        return None;
-    }
-    if external.is_empty() {
-        return Some(labels);
-    }
-    external.merge(labels, merged).ok()?;
-    Some(merged)
 }
 
 /// Starts a `TimeSeries` of these labels and `fields` more bytes.
@@ -222,8 +205,6 @@ fn is_supported(record: &OwnedRecord) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
     use prost::Message;
 
@@ -363,7 +344,7 @@ mod tests {
             f64::NAN.to_bits(),
         ];
         let samples: Vec<_> = bits.iter().map(|bits| sample(1, 0, *bits)).collect();
-        let mut encoder = RemoteWriteV1::new(ExternalLabels::default());
+        let mut encoder = RemoteWriteV1::new();
         let encoded = encoder
             .encode(&batch(&samples, &[]), labels_of(&table))
             .unwrap();
@@ -386,7 +367,7 @@ mod tests {
             sample(0, 1, 1),
         ];
         let raw = [record(2, RecordKind::Exemplar, &Exemplar::default())];
-        let mut encoder = RemoteWriteV1::new(ExternalLabels::default());
+        let mut encoder = RemoteWriteV1::new();
         let encoded = encoder
             .encode(&batch(&samples, &raw), labels_of(&table))
             .unwrap();
@@ -425,7 +406,7 @@ mod tests {
             let frame = FrameNumber::new(number);
             batch.push(frame, samples.iter().copied(), [exemplar].into_iter());
         }
-        let mut encoder = RemoteWriteV1::new(ExternalLabels::default());
+        let mut encoder = RemoteWriteV1::new();
         let encoded = encoder.encode(&batch, labels_of(&table)).unwrap();
         let request = decode(encoded.body);
         assert_eq!(request.timeseries.len(), 2, "an exemplar stands between");
@@ -452,7 +433,7 @@ mod tests {
             record(1, RecordKind::Histogram, &custom),
             record(1, RecordKind::Histogram, &exponential),
         ];
-        let mut encoder = RemoteWriteV1::new(ExternalLabels::default());
+        let mut encoder = RemoteWriteV1::new();
         let encoded = encoder
             .encode(&batch(&[], &raw), labels_of(&table))
             .unwrap();
@@ -471,7 +452,7 @@ mod tests {
             help: "is it".into(),
         };
         let raw = [record(0, RecordKind::Metadata, &metadata)];
-        let mut encoder = RemoteWriteV1::new(ExternalLabels::default());
+        let mut encoder = RemoteWriteV1::new();
         let encoded = encoder.encode(&batch(&[], &raw), labels_of(&[])).unwrap();
         assert_eq!(encoded.sent.metadata, 1);
         assert_eq!(
@@ -497,34 +478,10 @@ mod tests {
             [sample(1, 2, 7)].into_iter(),
             std::iter::empty(),
         );
-        let mut encoder = RemoteWriteV1::new(ExternalLabels::default());
+        let mut encoder = RemoteWriteV1::new();
         let request = decode(encoder.encode(&batch, labels_of(&table)).unwrap().body);
         assert_eq!(request.timeseries[0].histograms.len(), 1);
         assert_eq!(request.timeseries[1].samples.len(), 1);
-    }
-
-    #[test]
-    fn external_labels_are_added_to_every_kind() {
-        let table = table(&[&[("__name__", "up")]]);
-        let external = BTreeMap::from([("cluster".to_owned(), "c".to_owned())]);
-        let raw = [record(
-            1,
-            RecordKind::Exemplar,
-            &Exemplar {
-                timestamp: 3,
-                ..Default::default()
-            },
-        )];
-        let mut encoder = RemoteWriteV1::new(ExternalLabels::new(&external));
-        let encoded = encoder
-            .encode(&batch(&[sample(1, 1, 1)], &raw), labels_of(&table))
-            .unwrap();
-        for series in decode(encoded.body).timeseries {
-            assert_eq!(
-                series.labels,
-                pb_labels(&[("__name__", "up"), ("cluster", "c")])
-            );
-        }
     }
 
     proptest! {
@@ -563,7 +520,7 @@ mod tests {
                 series.exemplars.push(exemplar);
                 expected.push(series);
             }
-            let mut encoder = RemoteWriteV1::new(ExternalLabels::default());
+            let mut encoder = RemoteWriteV1::new();
             let encoded = encoder.encode(&batch(&samples, &raw), labels_of(&table)).unwrap();
             prop_assert_eq!(decode(encoded.body).timeseries, expected);
         }
