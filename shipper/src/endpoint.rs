@@ -23,7 +23,7 @@ use wal::{Position, SharedClock};
 
 use crate::ack::Acks;
 use crate::backoff::Backoff;
-use crate::encode::RemoteWriteV1;
+use crate::encode::{RemoteWriteV1, TEMPLATE_BYTES_MAX};
 use crate::error::Error;
 use crate::options::{EndpointOptions, Resolved};
 use crate::outgoing::{OUTGOING_BYTES_MAX, OutgoingLabels};
@@ -114,7 +114,9 @@ impl Endpoint {
 fn worker(shared: &Arc<Shared>, queue: &Arc<Queue>, resolved: &Resolved, workers: usize) -> Worker {
     let outgoing = Arc::clone(&resolved.outgoing);
     let outgoing = OutgoingLabels::new(outgoing, OUTGOING_BYTES_MAX / workers);
-    let encoder = (RemoteWriteV1::new(), outgoing);
+    let encoder =
+        RemoteWriteV1::new().with_templates(TEMPLATE_BYTES_MAX / workers, shared.stats.templates());
+    let encoder = (encoder, outgoing);
     let options = &resolved.options.queue;
     let backoff = Backoff::new(options.min_backoff, options.max_backoff);
     let deadline = options.batch_send_deadline;

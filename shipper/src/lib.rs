@@ -36,7 +36,7 @@
 //!
 //! # Limits
 //! - Per endpoint: (shards + 1) queues of `capacity` records (24 bytes per sample), one batch and
-//!   three encode buffers per shard, two bytes per series.
+//!   two encode buffers per shard, two bytes per series, and at most 64 MiB of templates (`encode`).
 
 #![forbid(unsafe_code)]
 
