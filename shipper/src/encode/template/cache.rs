@@ -60,7 +60,7 @@ pub(super) struct Slot {
     pub(super) is_refused: bool,
     /// The last samples did not fit because of a NaN.
     pub(super) was_nan: bool,
-    /// Used since the hand was here.
+    /// Used, or seen, since the hand was here.
     is_recent: bool,
     template: Option<Template>,
 }
@@ -72,7 +72,7 @@ impl Slot {
             sighting: None,
             is_refused: false,
             was_nan: false,
-            is_recent: false,
+            is_recent: true,
             template: None,
         }
     }
@@ -83,6 +83,13 @@ impl Slot {
 
     pub(super) fn template_mut(&mut self) -> Option<&mut Template> {
         self.template.as_mut()
+    }
+
+    /// This sequence was seen, and is not known to be worth a template.
+    pub(super) fn saw(&mut self, sequence: u64) {
+        self.sighting = Some(sequence);
+        self.is_refused = false;
+        self.is_recent = true;
     }
 
     fn bytes(&self) -> usize {

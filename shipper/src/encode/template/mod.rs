@@ -183,8 +183,7 @@ impl Templates {
             return Ok(self.plain(Miss::Full, run.len()));
         };
         if slot.sighting != Some(sequence) {
-            slot.sighting = Some(sequence);
-            slot.is_refused = false;
+            slot.saw(sequence);
             return Ok(self.plain(reason, run.len()));
         }
         if slot.is_refused {

@@ -130,6 +130,16 @@ fn series_that_come_again_are_hits_from_the_third_time_on() {
 }
 
 #[test]
+fn a_large_fleet_is_seen_whole_before_anything_of_it_is_forgotten() {
+    let series = 60_000;
+    let mut both = Both::new(8 << 20, series);
+    for number in 0..2 {
+        both.encode_samples(&round(1..series, number));
+    }
+    assert_eq!(both.encode_samples(&round(1..series, 2)).hits, 59_999);
+}
+
+#[test]
 fn templates_are_found_again_wherever_a_batch_begins() {
     let mut both = Both::new(BYTES_MAX, 1000);
     for number in 0..3 {
