@@ -271,9 +271,10 @@ fn all(criterion: &mut Criterion) {
             },
         ),
         (
-            "one_target_of_100_replaced_100k",
+            // 1 % a minute
+            "one_target_of_400_replaced_100k",
             Fleet {
-                churn_one_of: Some(100),
+                churn_one_of: Some(400),
                 ..steady
             },
         ),
