@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::backoff::Backoff;
-use crate::encode::RemoteWriteV1;
+use crate::encode::{RemoteWriteV1, TEMPLATE_BYTES_MAX};
 use crate::options::Resolved;
 use crate::outgoing::{OUTGOING_BYTES_MAX, OutgoingLabels};
 use crate::queue::Queue;
@@ -35,11 +35,16 @@ impl Crew {
         let queue = |_| Arc::new(Queue::new(options.capacity, full, Arc::clone(&room)));
         // The metadata's worker is one more, with its own connection.
         let queues: Vec<_> = (0..=shards).map(queue).collect();
-        let label_bytes = OUTGOING_BYTES_MAX / queues.len();
+        let (label_bytes, template_bytes) = (
+            OUTGOING_BYTES_MAX / queues.len(),
+            TEMPLATE_BYTES_MAX / queues.len(),
+        );
         let mut tasks = JoinSet::new();
         for queue in &queues {
             let outgoing = OutgoingLabels::new(Arc::clone(&resolved.outgoing), label_bytes);
-            tasks.spawn(worker(shared, queue, resolved, outgoing).run());
+            let templates = shared.stats.templates();
+            let encoder = RemoteWriteV1::new().with_templates(template_bytes, templates);
+            tasks.spawn(worker(shared, queue, resolved, (encoder, outgoing)).run());
         }
         shared.stats.set_shards(shards);
         Self {
@@ -85,9 +90,8 @@ fn worker(
     shared: &Arc<Shared>,
     queue: &Arc<Queue>,
     resolved: &Resolved,
-    outgoing: OutgoingLabels,
+    encoder: (RemoteWriteV1, OutgoingLabels),
 ) -> Worker {
-    let encoder = (RemoteWriteV1::new(), outgoing);
     let options = &resolved.options.queue;
     let backoff = Backoff::new(options.min_backoff, options.max_backoff);
     let deadline = options.batch_send_deadline;

@@ -42,8 +42,9 @@
 //!
 //! # Limits
 //! - Per endpoint: (shards + 1) queues of `capacity` records (24 bytes per sample), one batch and
-//!   three encode buffers per shard, two bytes per series; while far behind one pack (25 MB). With relabel
-//!   rules or external labels: a byte more per series, and the label bytes that `outgoing` keeps.
+//!   two encode buffers per shard, two bytes per series, and at most 64 MiB of templates (`encode`); while
+//!   far behind one pack (25 MB). With relabel rules or external labels: a byte more per series, and the
+//!   label bytes that `outgoing` keeps.
 
 #![forbid(unsafe_code)]
 

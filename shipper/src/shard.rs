@@ -331,7 +331,9 @@ impl Worker {
 
     /// Encodes `batch`; without a body where there is nothing to send.
     fn encode(&mut self, batch: &Batch) -> (Option<Bytes>, Delivery) {
-        let series = self.shared.store.series().guard();
+        let table = self.shared.store.series();
+        let series = table.guard();
+        self.encoder.set_generation(table.generation());
         self.outgoing.begin();
         let labels = |one| self.outgoing.of(&series, one);
         let encoded = match self.encoder.encode(batch, labels) {

@@ -7,12 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use wal::{DropReason, RecordKind};
+
+use crate::encode::{TemplateCounts, TemplateStats};
 
 /// Upper bounds of the buckets of the request duration histogram; one more bucket is unbounded.
 pub const DURATION_BOUNDS_SECONDS: [f64; 15] = [
@@ -135,6 +138,7 @@ pub struct Stats {
     queue_full_waits: AtomicU64,
     window_frames: AtomicU64,
     oldest_unacked_ms: AtomicI64,
+    templates: Arc<TemplateStats>,
 }
 
 impl Stats {
@@ -163,7 +167,13 @@ impl Stats {
             queue_full_waits: AtomicU64::new(0),
             window_frames: AtomicU64::new(0),
             oldest_unacked_ms: AtomicI64::new(NONE_MS),
+            templates: Arc::default(),
         }
+    }
+
+    /// What the encoders tell of their templates.
+    pub(crate) fn templates(&self) -> Arc<TemplateStats> {
+        Arc::clone(&self.templates)
     }
 
     /// A frame was routed to the shards.
@@ -308,6 +318,7 @@ impl Stats {
             queue_full_waits: self.queue_full_waits.load(Relaxed),
             window_frames: self.window_frames.load(Relaxed),
             oldest_unacked_ms: time(&self.oldest_unacked_ms),
+            templates: self.templates.snapshot(),
         }
     }
 }
@@ -370,6 +381,8 @@ pub struct Snapshot {
     pub window_frames: u64,
     /// When the oldest frame that is tailed and not acked was appended.
     pub oldest_unacked_ms: Option<i64>,
+    /// What became of runs of series that come again and again.
+    pub templates: TemplateCounts,
 }
 
 impl Snapshot {

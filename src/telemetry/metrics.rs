@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ingest::{DURATION_BUCKETS_US, Reason, ReceiverStats, STATUS_CODES};
+use shipper::encode::{Miss, TemplateCounts};
 use shipper::stats::DURATION_BOUNDS_SECONDS;
 use shipper::{Counts, DropReason, QueueOptions, Stats};
 use wal::{IoEngine, SYNC_SECONDS_BOUNDS, SharedClock, Store};
@@ -406,6 +407,7 @@ fn collect_endpoint(families: &mut Families, source: &EndpointSource, now_ms: i6
     }
     collect_account(&mut group, &source.position.account());
     collect_sending(&mut group, source, &now);
+    collect_templates(&mut group, &now.templates);
     collect_lag(&mut group, source, &now, now_ms);
 }
 
@@ -423,6 +425,29 @@ fn collect_account(group: &mut Group<'_>, account: &wal::Account) {
         let name = "penstock_endpoint_records_dropped";
         group.counter(name, "Of those, dropped", account.tally.dropped(reason));
     }
+}
+
+/// What became of runs of series that come again and again.
+fn collect_templates(group: &mut Group<'_>, counts: &TemplateCounts) {
+    let name = "penstock_shipper_template_hits";
+    group.counter(name, "Samples patched into a template", counts.hits);
+    for (reason, samples) in Miss::ALL.into_iter().zip(counts.misses) {
+        let mut group = group.with("reason", reason.as_str());
+        let name = "penstock_shipper_template_misses";
+        group.counter(name, "Samples encoded without or for one", samples);
+    }
+    let name = "penstock_shipper_template_builds";
+    group.counter(name, "Templates built", counts.built);
+    let name = "penstock_shipper_template_refusals";
+    group.counter(name, "Templates found wrong and not used", counts.refused);
+    let name = "penstock_shipper_template_evictions";
+    group.counter(
+        name,
+        "Templates removed because they were not used for long",
+        counts.evicted,
+    );
+    let name = "penstock_shipper_template_bytes";
+    group.gauge(name, "Memory of templates", float(counts.bytes));
 }
 
 fn collect_sending(group: &mut Group<'_>, source: &EndpointSource, now: &shipper::Snapshot) {

@@ -1,8 +1,11 @@
 //! Turns a batch into the bytes of one request; one file per protocol.
 
 mod remote_write_v1;
+mod template;
 
 pub use remote_write_v1::RemoteWriteV1;
+pub(crate) use template::TEMPLATE_BYTES_MAX;
+pub use template::{Miss, TemplateCounts, TemplateStats};
 
 use wal::DropReason;
 

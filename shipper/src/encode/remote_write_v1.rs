@@ -7,6 +7,7 @@
 //! - Records appear in batch order. Neighbouring samples of one series share a `TimeSeries`, also where
 //!   they are of different frames.
 //! - Value bits are copied, never computed with: a stale marker is a signalling NaN.
+//! - The message is the same, byte for byte, whether templates are used or not.
 //! - Value and timestamp are written even when zero, so that all samples have the same shape; to a
 //!   protobuf reader that is the same message.
 //!
@@ -14,10 +15,14 @@
 //! - Records of a series without (readable) labels are left out and counted, and so are histograms
 //!   with custom buckets, which this protocol must not carry.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use wal::{DropReason, RecordKind, Sample, SeriesRef};
 
+use super::template::{Body, Labels, Step, TemplateStats, Templates};
 use super::{Encoded, LeftOut};
-use crate::batch::{Batch, OwnedRecord};
+use crate::batch::{Batch, OwnedRecord, Part};
 use crate::stats::Counts;
 use crate::wire::{
     FIELD_1_BYTES, FIELD_1_FIXED64, FIELD_2_BYTES, FIELD_2_VARINT, FIELD_3_BYTES, FIELD_4_BYTES,
@@ -29,14 +34,15 @@ const CUSTOM_BUCKETS_SCHEMA: u64 = 105;
 /// The field of `prometheus.Histogram` that holds the schema.
 const SCHEMA_FIELD: u64 = 4;
 /// Tag, length, tag and value: what a sample takes before its timestamp.
-const SAMPLE_HEAD_BYTES: usize = 12;
+pub(super) const SAMPLE_HEAD_BYTES: usize = 12;
 
 /// The encoder of one shard; keeps its buffers from batch to batch.
 pub struct RemoteWriteV1 {
-    message: Vec<u8>,
-    compressed: Vec<u8>,
+    body: Body,
     left_out: Vec<LeftOut>,
-    snappy: snap::raw::Encoder,
+    templates: Option<Templates>,
+    /// The generation of the refs of the next batch.
+    generation: Option<u64>,
 }
 
 impl std::fmt::Debug for RemoteWriteV1 {
@@ -52,15 +58,28 @@ impl Default for RemoteWriteV1 {
 }
 
 impl RemoteWriteV1 {
-    /// An encoder with empty buffers.
+    /// An encoder with empty buffers and without templates.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            message: Vec::new(),
-            compressed: Vec::new(),
+            body: Body::new(),
             left_out: Vec::new(),
-            snappy: snap::raw::Encoder::new(),
+            templates: None,
+            generation: None,
         }
+    }
+
+    /// The same with so many bytes for templates of runs that come again and again.
+    #[must_use]
+    pub fn with_templates(mut self, bytes_max: usize, stats: Arc<TemplateStats>) -> Self {
+        self.templates = Some(Templates::new(bytes_max, stats));
+        self
+    }
+
+    /// Allows templates in the next batch, and in no other. While its labels are looked up, refs are
+    /// of this generation (see [`wal::SeriesTable::generation`]): ask for it under the same guard.
+    pub fn set_generation(&mut self, generation: u64) {
+        self.generation = Some(generation);
     }
 
     /// Encodes the records of `batch`; `labels` gives the canonical label bytes to send a series
@@ -73,45 +92,87 @@ impl RemoteWriteV1 {
         batch: &Batch,
         labels: impl Fn(SeriesRef) -> &'a [u8],
     ) -> Result<Encoded<'_>, snap::Error> {
-        self.message.clear();
+        self.body.clear();
         self.left_out.clear();
         let mut sent = Counts::default();
+        let labels = Labels {
+            of: labels,
+            generation: self.generation.take(),
+        };
         for part in batch.parts() {
-            let mut at = 0;
-            for of_series in part.samples.chunk_by(|a, b| a.series == b.series) {
-                let start = at;
-                at += of_series.len();
-                if self.put_samples(of_series, labels(of_series[0].series)) {
-                    sent += Counts::of_samples(of_series.len());
-                    continue;
-                }
-                for (run, samples) in part.runs_of(start..at) {
-                    let counts = Counts::of_samples(samples);
-                    self.leave_out(run, DropReason::UnknownSeries, counts);
-                }
-            }
+            sent += self.put_all_samples(&part, &labels)?;
             for record in part.raw {
                 let mut counts = Counts::default();
                 counts.add_record(record.kind);
                 if !is_supported(record) {
                     self.leave_out(part.last_run(), DropReason::CustomBuckets, counts);
-                } else if self.put_record(record, labels(record.series)) {
+                } else if self.put_record(record, (labels.of)(record.series)) {
                     sent += counts;
                 } else {
                     self.leave_out(part.last_run(), DropReason::UnknownSeries, counts);
                 }
             }
         }
-        let compressed_bytes_max = snap::raw::max_compress_len(self.message.len());
-        if self.compressed.len() < compressed_bytes_max {
-            self.compressed.resize(compressed_bytes_max, 0);
+        if let Some(templates) = &mut self.templates {
+            templates.count();
         }
-        let bytes = self.snappy.compress(&self.message, &mut self.compressed)?;
         Ok(Encoded {
-            body: &self.compressed[..bytes],
+            body: self.body.finish()?,
             sent,
             left_out: &self.left_out,
         })
+    }
+
+    /// Puts the samples of a part: runs with a template from that, all others as they are.
+    fn put_all_samples<'a, F: Fn(SeriesRef) -> &'a [u8]>(
+        &mut self,
+        part: &Part<'_>,
+        labels: &Labels<F>,
+    ) -> Result<Counts, snap::Error> {
+        let mut sent = Counts::default();
+        let mut at = 0;
+        while at < part.samples.len() {
+            let samples = &part.samples[at..];
+            let step = match (&mut self.templates, labels.generation) {
+                (Some(templates), Some(_)) => templates.next(samples, labels, &mut self.body)?,
+                _ => Step::Plain(samples.len()),
+            };
+            match step {
+                Step::Done(samples) => {
+                    sent += Counts::of_samples(samples);
+                    at += samples;
+                }
+                Step::Plain(samples) => {
+                    sent += self.put_plain_samples(part, at..at + samples, labels);
+                    at += samples;
+                }
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Puts some samples of a part, and leaves out those of unknown series.
+    fn put_plain_samples<'a, F: Fn(SeriesRef) -> &'a [u8]>(
+        &mut self,
+        part: &Part<'_>,
+        range: Range<usize>,
+        labels: &Labels<F>,
+    ) -> Counts {
+        let mut sent = Counts::default();
+        let mut at = range.start;
+        for of_series in part.samples[range].chunk_by(|a, b| a.series == b.series) {
+            let start = at;
+            at += of_series.len();
+            if self.put_samples(of_series, (labels.of)(of_series[0].series)) {
+                sent += Counts::of_samples(of_series.len());
+                continue;
+            }
+            for (run, samples) in part.runs_of(start..at) {
+                let counts = Counts::of_samples(samples);
+                self.leave_out(run, DropReason::UnknownSeries, counts);
+            }
+        }
+        sent
     }
 
     /// Notes records that do not go into the request.
@@ -131,21 +192,7 @@ impl RemoteWriteV1 {
         if labels.is_empty() {
             return false;
         }
-        let message = &mut self.message;
-        let fields: usize = samples.iter().map(|s| 2 + sample_len(s)).sum();
-        put_series_head(message, labels, fields);
-        for sample in samples {
-            // one append of the longest form, then cut: cheaper than four small appends
-            let mut field = [0; SAMPLE_HEAD_BYTES + VARINT_BYTES_MAX];
-            field[0] = FIELD_2_BYTES;
-            // at most 20 bytes, so the length is one byte
-            write_varint(&mut field[1..], len_u64(sample_len(sample)));
-            field[2] = FIELD_1_FIXED64;
-            field[3..11].copy_from_slice(&sample.value_bits.to_le_bytes());
-            field[11] = FIELD_2_VARINT;
-            let len = write_varint(&mut field[SAMPLE_HEAD_BYTES..], timestamp(sample));
-            message.extend_from_slice(&field[..SAMPLE_HEAD_BYTES + len]);
-        }
+        put_series(self.body.message(), labels, samples);
         true
     }
 
@@ -153,7 +200,7 @@ impl RemoteWriteV1 {
     fn put_record(&mut self, record: &OwnedRecord, labels: &[u8]) -> bool {
         let tag = match record.kind {
             RecordKind::Metadata => {
-                put_bytes(&mut self.message, FIELD_3_BYTES, &record.bytes);
+                put_bytes(self.body.message(), FIELD_3_BYTES, &record.bytes);
                 return true;
             }
             RecordKind::Exemplar => FIELD_3_BYTES,
@@ -163,14 +210,32 @@ impl RemoteWriteV1 {
             return false;
         }
         let field = 1 + varint_len(len_u64(record.bytes.len())) + record.bytes.len();
-        put_series_head(&mut self.message, labels, field);
-        put_bytes(&mut self.message, tag, &record.bytes);
+        put_series_head(self.body.message(), labels, field);
+        put_bytes(self.body.message(), tag, &record.bytes);
         true
     }
 }
 
+/// Puts one `TimeSeries` with these samples, all of one series.
+pub(super) fn put_series(message: &mut Vec<u8>, labels: &[u8], samples: &[Sample]) {
+    let fields: usize = samples.iter().map(|s| 2 + sample_len(s)).sum();
+    put_series_head(message, labels, fields);
+    for sample in samples {
+        // one append of the longest form, then cut: cheaper than four small appends
+        let mut field = [0; SAMPLE_HEAD_BYTES + VARINT_BYTES_MAX];
+        field[0] = FIELD_2_BYTES;
+        // at most 20 bytes, so the length is one byte
+        write_varint(&mut field[1..], len_u64(sample_len(sample)));
+        field[2] = FIELD_1_FIXED64;
+        field[3..11].copy_from_slice(&sample.value_bits.to_le_bytes());
+        field[11] = FIELD_2_VARINT;
+        let len = write_varint(&mut field[SAMPLE_HEAD_BYTES..], timestamp(sample));
+        message.extend_from_slice(&field[..SAMPLE_HEAD_BYTES + len]);
+    }
+}
+
 /// Starts a `TimeSeries` of these labels and `fields` more bytes.
-fn put_series_head(message: &mut Vec<u8>, labels: &[u8], fields: usize) {
+pub(super) fn put_series_head(message: &mut Vec<u8>, labels: &[u8], fields: usize) {
     message.reserve(1 + VARINT_BYTES_MAX + labels.len() + fields);
     message.push(FIELD_1_BYTES);
     put_varint(message, len_u64(labels.len() + fields));

@@ -1,0 +1,301 @@
+//! What does a sample cost that goes out with the same series as before, and what if some are not
+//! the same?
+//!
+//! Series as a Kubernetes cluster has them: targets of 250, 11 labels, about 321 encoded bytes each;
+//! one sample per series and interval, 2000 per batch, in ref order. Values are counters and gauges
+//! that move.
+
+#![allow(missing_docs, reason = "criterion's macros")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use shipper::ack::FrameNumber;
+use shipper::batch::Batch;
+use shipper::encode::{Miss, RemoteWriteV1, TemplateStats};
+use shipper::labels::canonical;
+use wal::{Sample, SeriesRef};
+
+/// Different series in all.
+const LABELS: u32 = 1_000_000;
+const PER_BATCH: usize = 2000;
+const METRICS_PER_TARGET: u32 = 250;
+const INTERVAL_MS: i64 = 15_000;
+const BYTES_MAX: usize = 64 << 20;
+/// Intervals before anything is measured: all is seen twice and most counters have crossed the
+/// number of bytes that they began with.
+const WARM_INTERVALS: u32 = 8;
+
+/// What a metric is called: half of one and half of another.
+const SUBJECTS: [&str; 10] = [
+    "container_cpu_usage",
+    "container_fs_writes",
+    "container_memory_working_set",
+    "container_network_receive_packets",
+    "kube_pod_container_status",
+    "kubelet_runtime_operations",
+    "process_resident_memory",
+    "rest_client_request_duration",
+    "storage_operation_duration",
+    "workqueue_queue_duration",
+];
+const ASPECTS: [&str; 5] = [
+    "seconds_total",
+    "bytes",
+    "bucket",
+    "errors_total",
+    "last_seen",
+];
+
+fn labels(series: u32) -> Vec<u8> {
+    let (target, metric) = (
+        series / METRICS_PER_TARGET,
+        (series % METRICS_PER_TARGET) as usize,
+    );
+    let node = target % 100;
+    let name = format!("{}_{}", SUBJECTS[metric / 5 % 10], ASPECTS[metric % 5]);
+    let zone = format!("eu-west-1{}", ["a", "b", "c"][target as usize % 3]);
+    canonical(&[
+        ("__name__", &name),
+        ("cluster", "prod-eu-1"),
+        ("container", &format!("checkout-{}", target % 20)),
+        (
+            "device",
+            &format!("/dev/nvme{}n1p{}", metric / 50, metric % 7),
+        ),
+        ("instance", &format!("10.42.{node}.{}:10250", target % 250)),
+        ("job", "kubelet-cadvisor"),
+        ("namespace", &format!("team-{:02}-production", target % 30)),
+        ("node", &format!("ip-10-42-{node}-17.internal")),
+        ("pod", &format!("checkout-7d9f8b6c5d-{target:05}")),
+        ("service", "kubelet-svc"),
+        ("zone", &zone),
+    ])
+}
+
+/// The value of a series in an interval: of ten, three never change, three count, two are whole
+/// numbers that jump, two are fractions.
+fn value(series: u32, interval: u32) -> f64 {
+    let random = series.wrapping_mul(2_654_435_761) >> 12;
+    match series % 10 {
+        0 => 0.0,
+        1..=2 => f64::from(random % 100),
+        3..=5 => f64::from(random) + f64::from(interval * (random % 50)),
+        6..=7 => f64::from(random.rotate_left(interval) % 1000),
+        _ => f64::from(random) * 0.123 + f64::from(interval),
+    }
+}
+
+/// How the intervals of a fleet differ from each other.
+#[derive(Clone, Copy)]
+struct Fleet {
+    series: u32,
+    per_batch: usize,
+    /// Of how many targets one is replaced by another in every interval.
+    churn_one_of: Option<u32>,
+    /// Of how many series one is absent, another every time.
+    absent_one_of: Option<u32>,
+}
+
+impl Fleet {
+    const fn steady(series: u32) -> Self {
+        Self {
+            series,
+            per_batch: PER_BATCH,
+            churn_one_of: None,
+            absent_one_of: None,
+        }
+    }
+
+    /// The target that has the place of another in an interval; those that went come again when all
+    /// have been there, after hundreds of intervals.
+    fn target(&self, target: u32, interval: u32) -> u32 {
+        let targets = self.series / METRICS_PER_TARGET;
+        let replaced = self.churn_one_of.map_or(0, |of| {
+            // every target has its turn once in `of` intervals
+            (interval + target % of) / of % (LABELS / self.series)
+        });
+        target + replaced * targets
+    }
+
+    fn batches(&self, interval: u32) -> Vec<Batch> {
+        let mut samples = Vec::with_capacity(self.series as usize);
+        let mut rng = fastrand::Rng::with_seed(u64::from(interval));
+        for target in 0..self.series / METRICS_PER_TARGET {
+            let first = self.target(target, interval) * METRICS_PER_TARGET;
+            for series in first..first + METRICS_PER_TARGET {
+                if self.absent_one_of.is_some_and(|of| rng.u32(..of) == 0) {
+                    continue;
+                }
+                samples.push(Sample {
+                    series: SeriesRef::new(series + 1),
+                    timestamp_ms: 1_760_000_000_000 + i64::from(interval) * INTERVAL_MS,
+                    value_bits: value(series, interval).to_bits(),
+                });
+            }
+        }
+        let batch = |samples: &[Sample]| {
+            let mut batch = Batch::default();
+            let samples = samples.iter().copied();
+            batch.push(FrameNumber::new(0), samples, std::iter::empty());
+            batch
+        };
+        samples.chunks(self.per_batch).map(batch).collect()
+    }
+}
+
+/// Labels of all series that come up, by ref.
+struct Table {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Table {
+    fn new(series: u32) -> Self {
+        let (mut bytes, mut ends) = (Vec::new(), vec![0]);
+        for series in 0..series {
+            bytes.extend_from_slice(&labels(series));
+            ends.push(bytes.len());
+        }
+        Self { bytes, ends }
+    }
+
+    fn of(&self, series: SeriesRef) -> &[u8] {
+        &self.bytes[self.ends[series.index() - 1]..self.ends[series.index()]]
+    }
+}
+
+/// Encodes an interval; bytes of its bodies.
+fn encode(encoder: &mut RemoteWriteV1, batches: &[Batch], table: &Table) -> usize {
+    let mut bytes = 0;
+    for batch in batches {
+        encoder.set_generation(0);
+        bytes += encoder
+            .encode(batch, |one| table.of(one))
+            .unwrap()
+            .body
+            .len();
+    }
+    bytes
+}
+
+fn measure(criterion: &mut Criterion, name: &str, fleet: Fleet, table: &Table) {
+    let mut group = criterion.benchmark_group("template");
+    group.throughput(Throughput::Elements(u64::from(fleet.series)));
+    group.sample_size(20);
+    let mut plain = RemoteWriteV1::new();
+    let stats = Arc::new(TemplateStats::default());
+    let mut templated = RemoteWriteV1::new().with_templates(BYTES_MAX, Arc::clone(&stats));
+    let (mut wire, mut plain_wire) = (0, 0);
+    for interval in 0..WARM_INTERVALS {
+        let batches = fleet.batches(interval);
+        wire = encode(&mut templated, &batches, table);
+        plain_wire = encode(&mut plain, &batches, table);
+    }
+    let series = f64::from(fleet.series);
+    let before = stats.snapshot();
+    println!(
+        "{name}: {:.1} bytes per sample, plain {:.1}, {:.3} of it; {:.1} bytes of memory per series",
+        wire as f64 / series,
+        plain_wire as f64 / series,
+        wire as f64 / plain_wire as f64,
+        before.bytes as f64 / series,
+    );
+    let mut interval = WARM_INTERVALS;
+    group.bench_function(name, |bencher| {
+        bencher.iter_batched_ref(
+            || {
+                interval += 1;
+                fleet.batches(interval)
+            },
+            |batches| black_box(encode(&mut templated, batches, table)),
+            BatchSize::PerIteration,
+        );
+    });
+    let now = stats.snapshot();
+    let hits = now.hits - before.hits;
+    let misses = Miss::ALL.map(|reason| {
+        let missed = now.misses[reason as usize] - before.misses[reason as usize];
+        (reason.as_str(), missed)
+    });
+    let built = now.built - before.built;
+    println!(
+        "{name}: {hits} hits, {misses:?}, {built} built, {} bytes",
+        now.bytes
+    );
+    group.finish();
+}
+
+/// What the first and the second interval cost: encoding alone, and with building.
+fn build(criterion: &mut Criterion, table: &Table) {
+    let fleet = Fleet::steady(100_000);
+    let batches = fleet.batches(0);
+    let mut group = criterion.benchmark_group("template");
+    group.throughput(Throughput::Elements(u64::from(fleet.series)));
+    group.sample_size(10);
+    let mut plain = RemoteWriteV1::new();
+    group.bench_function("plain_100k", |bencher| {
+        bencher.iter(|| black_box(encode(&mut plain, &batches, table)));
+    });
+    let templated = || RemoteWriteV1::new().with_templates(BYTES_MAX, Arc::default());
+    group.bench_function("first_sighting_100k", |bencher| {
+        let encode = |mut encoder| encode(&mut encoder, &batches, table);
+        bencher.iter_batched(templated, encode, BatchSize::PerIteration);
+    });
+    let seen = || {
+        let mut encoder = templated();
+        encode(&mut encoder, &batches, table);
+        encoder
+    };
+    group.bench_function("second_sighting_builds_100k", |bencher| {
+        let encode = |mut encoder| encode(&mut encoder, &batches, table);
+        bencher.iter_batched(seen, encode, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
+fn all(criterion: &mut Criterion) {
+    let table = Table::new(LABELS);
+    build(criterion, &table);
+    let steady = Fleet::steady(100_000);
+    for (name, fleet) in [
+        ("steady_100k", steady),
+        ("steady_1m", Fleet::steady(1_000_000)),
+        (
+            "batches_cut_anywhere_100k",
+            Fleet {
+                per_batch: 1937,
+                ..steady
+            },
+        ),
+        (
+            // 1 % a minute
+            "one_target_of_400_replaced_100k",
+            Fleet {
+                churn_one_of: Some(400),
+                ..steady
+            },
+        ),
+        (
+            "one_series_of_1000_absent_100k",
+            Fleet {
+                absent_one_of: Some(1000),
+                ..steady
+            },
+        ),
+        (
+            "one_series_of_100_absent_100k",
+            Fleet {
+                absent_one_of: Some(100),
+                ..steady
+            },
+        ),
+    ] {
+        measure(criterion, name, fleet, &table);
+    }
+}
+
+criterion_group!(benches, all);
+criterion_main!(benches);
