@@ -14,7 +14,8 @@
 //! | `shard` | a queue into delivered batches; owns and runs the four below |
 //! | [`batch`] | queued records into the content of a request |
 //! | [`encode`] | a batch into a request body |
-//! | `send` | a body into an outcome, over HTTP (`auth`: who we are) |
+//! | `send` | a body into an outcome |
+//! | `http` | a body into an answer: credentials, TLS, proxies, redirects |
 //! | [`replay`] | records read again into delivered requests, without a position |
 //! | `backoff` | failures into waiting times |
 //! | [`outcome`] | the three ends of a send |
@@ -40,12 +41,12 @@
 #![forbid(unsafe_code)]
 
 pub mod ack;
-mod auth;
 mod backoff;
 pub mod batch;
 pub mod encode;
 pub mod endpoint;
 mod error;
+mod http;
 pub mod labels;
 pub mod options;
 pub mod outcome;
@@ -61,6 +62,10 @@ mod wire;
 
 pub use endpoint::{Endpoint, EndpointHandle, Stopped};
 pub use error::Error;
-pub use options::{Auth, EndpointOptions, Password, QueueOptions, Secret};
+pub use http::{
+    Auth, HttpOptions, InvalidOption, OAuth2Options, ProxyOptions, Secret, SecretSource,
+    SigV4Options, TlsOptions, TlsVersion,
+};
+pub use options::{EndpointOptions, QueueOptions};
 pub use stats::{Counts, Snapshot, Stats};
 pub use wal::DropReason;
