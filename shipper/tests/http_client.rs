@@ -492,12 +492,12 @@ async fn nothing_that_is_logged_holds_a_secret() {
     let _guard = logged.capture();
     let dir = tempfile::tempdir().unwrap();
     let log = log_of_one(dir.path()).await;
-    let token_server = Server::start(None, |n, _| match n % 2 {
-        0 => Answer::status(500).with_body("{\"error\": \"Not hunter2\"}".into()),
+    let token_server = Server::start(None, |n, _| match n {
+        1 => Answer::status(500).with_body("{\"error\": \"Not hunter2\"}".into()),
         _ => Answer::status(200).with_body("{\"access_token\": \"hunter2\"}".into()),
     })
     .await;
-    let backend = Server::start(None, |n, _| Answer::status([500, 401, 204][n % 3])).await;
+    let backend = Server::start(None, |n, _| Answer::status([500, 401][n % 2])).await;
     let proxy = Proxy::start(backend.addr).await;
     for (n, auth) in forms(&token_server, dir.path()).into_iter().enumerate() {
         let options = secretive(&backend, &proxy, auth, n);
@@ -525,7 +525,8 @@ async fn nothing_that_is_logged_holds_a_secret() {
         text.contains("secretive-5") && text.contains("client certificate"),
         "{text}"
     );
-    for secret in ["hunter2", "aHVudGVyMg", "OmhhY"] {
+    // as it is, and in base64 behind any number of other bytes
+    for secret in ["hunter2", "aHVudGVyM", "odW50ZXIy", "1bnRlcjI"] {
         let line = text.lines().find(|line| line.contains(secret));
         assert_eq!(line, None);
     }

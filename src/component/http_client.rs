@@ -17,7 +17,7 @@ use shipper::{
 
 /// The arguments in the block being read. `defaults` are those of the component; with `clouds` the
 /// forms of auth that only endpoints of `prometheus.remote_write` have are taken too.
-pub(crate) fn read(r: &mut BodyReader<'_>, defaults: HttpOptions, clouds: bool) -> HttpOptions {
+pub(crate) fn read(r: &mut BodyReader<'_>, defaults: &HttpOptions, clouds: bool) -> HttpOptions {
     let mut options = HttpOptions {
         auth: read_auth(r, clouds),
         headers: secrets(r.or("http_headers", BTreeMap::new())),
@@ -246,7 +246,7 @@ mod tests {
 
     fn load(body: &str) -> Result<HttpOptions, String> {
         let file = config::parse("a", &format!("c {{\n{body}\n}}\n")).unwrap();
-        let read = |r: &mut BodyReader<'_>| read(r, HttpOptions::default(), true);
+        let read = |r: &mut BodyReader<'_>| read(r, &HttpOptions::default(), true);
         config::decode(&file.blocks[0], &config::Scope::new(), read).map_err(|all| {
             let all: Vec<String> = all.iter().map(ToString::to_string).collect();
             all.join("\n")

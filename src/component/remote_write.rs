@@ -171,7 +171,7 @@ fn read_endpoint(
         .into_iter()
         .map(|(name, value)| (name, value.expose().into()))
         .collect();
-    endpoint.http = http_client::read(r, endpoint.http, true);
+    endpoint.http = http_client::read(r, &endpoint.http, true);
     endpoint.http.round_robin_dns = r.or("round_robin_dns", false);
     endpoint.send_exemplars = r.or("send_exemplars", true);
     endpoint.send_native_histograms = r.or("send_native_histograms", false);

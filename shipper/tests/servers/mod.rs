@@ -80,7 +80,8 @@ impl Tls {
     }
 
     pub(crate) fn only_tls12(mut self) -> Self {
-        self.versions = &[&rustls::version::TLS12];
+        const TLS12: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
+        self.versions = TLS12;
         self
     }
 
