@@ -16,7 +16,8 @@
 //! | `shard` | a queue into delivered batches; owns and runs the four below |
 //! | [`batch`] | queued records into the content of a request |
 //! | [`encode`] | a batch into a request body |
-//! | `send` | a body into an outcome, over HTTP (`auth`: who we are) |
+//! | `send` | a body into an outcome |
+//! | `http` | a body into an answer: credentials, TLS, proxies, redirects |
 //! | [`replay`] | records read again into delivered requests, without a position |
 //! | `age` | records into those that are not too old |
 //! | `backoff` | failures into waiting times (`health`: into whose turn it is) |
@@ -50,7 +51,6 @@
 
 pub mod ack;
 mod age;
-mod auth;
 mod backoff;
 pub mod batch;
 mod crew;
@@ -60,6 +60,7 @@ pub mod endpoint;
 mod error;
 mod governor;
 mod health;
+mod http;
 pub mod labels;
 pub mod options;
 pub mod outcome;
@@ -81,6 +82,10 @@ mod wire;
 pub use drain::DrainOptions;
 pub use endpoint::{Endpoint, EndpointHandle, Stopped};
 pub use error::Error;
-pub use options::{Auth, EndpointOptions, Password, QueueOptions, Secret};
+pub use http::{
+    Auth, HttpOptions, InvalidOption, OAuth2Options, ProxyOptions, Secret, SecretSource,
+    SigV4Options, TlsOptions, TlsVersion,
+};
+pub use options::{EndpointOptions, QueueOptions};
 pub use stats::{Counts, Snapshot, Stats};
 pub use wal::DropReason;

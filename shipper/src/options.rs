@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::drain::DrainOptions;
 use crate::error::Error;
+use crate::http::{Auth, HttpOptions, Secret};
 use crate::labels::ExternalLabels;
 use crate::outgoing::Outgoing;
 use crate::relabel::{Rule, RuleOptions};
@@ -43,58 +43,6 @@ const RESERVED_HEADERS: [&str; 16] = [
     "www-authenticate",
     "x-prometheus-remote-write-version",
 ];
-
-/// Text that is not printed.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<T: Into<String>> From<T> for Secret {
-    fn from(text: T) -> Self {
-        Self(text.into())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
-/// A password or where it is kept.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Password {
-    /// The password.
-    Text(Secret),
-    /// A file that holds it, read again while sending.
-    File(PathBuf),
-}
-
-/// How requests say who sends them.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum Auth {
-    /// They do not, unless the url holds a user name.
-    #[default]
-    None,
-    /// User name and password.
-    Basic {
-        /// The user name.
-        username: String,
-        /// The password.
-        password: Password,
-    },
-    /// A bearer token.
-    Bearer(Secret),
-    /// A file that holds a bearer token, read again while sending.
-    BearerFile(PathBuf),
-}
 
 /// Queues, batches and waits of an endpoint; the `queue_config` block.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -149,10 +97,8 @@ pub struct EndpointOptions {
     pub remote_timeout: Duration,
     /// Further headers. Values are often tokens, hence secret.
     pub headers: BTreeMap<String, Secret>,
-    /// How requests say who sends them.
-    pub auth: Auth,
-    /// Whether redirects that keep method and body (307, 308) are followed.
-    pub follow_redirects: bool,
+    /// Credentials, certificates and the way there.
+    pub http: HttpOptions,
     /// Whether exemplars are sent.
     pub send_exemplars: bool,
     /// Whether native histograms are sent.
@@ -178,8 +124,11 @@ impl EndpointOptions {
             url: url.to_owned(),
             remote_timeout: Duration::from_secs(30),
             headers: BTreeMap::new(),
-            auth: Auth::None,
-            follow_redirects: true,
+            http: HttpOptions {
+                // one connection per shard does without it, as the reference's endpoints do
+                enable_http2: false,
+                ..HttpOptions::default()
+            },
             send_exemplars: true,
             send_native_histograms: false,
             send_metadata: true,
@@ -201,11 +150,14 @@ impl EndpointOptions {
     pub(crate) fn resolve(self) -> Result<Resolved, Error> {
         let mut url = self.checked_url()?;
         let url_redacted = redact(&url);
-        if self.auth != Auth::None {
+        if self.http.auth != Auth::None {
             // else the client would send both
             strip_userinfo(&mut url);
         }
         self.check_queue()?;
+        self.http
+            .validate()
+            .map_err(|invalid| self.invalid(invalid.option, invalid.problem))?;
         if self.name.is_empty() {
             return Err(self.invalid("name", "must not be empty"));
         }
@@ -338,8 +290,7 @@ impl fmt::Debug for EndpointOptions {
             .field("url", &url)
             .field("remote_timeout", &self.remote_timeout)
             .field("headers", &self.headers)
-            .field("auth", &self.auth)
-            .field("follow_redirects", &self.follow_redirects)
+            .field("http", &self.http)
             .field("send_exemplars", &self.send_exemplars)
             .field("send_native_histograms", &self.send_native_histograms)
             .field("send_metadata", &self.send_metadata)
@@ -382,6 +333,7 @@ fn strip_userinfo(url: &mut Url) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::{OAuth2Options, SecretSource, SigV4Options};
 
     fn options() -> EndpointOptions {
         EndpointOptions::new("a", "http://user:hunter2@localhost:9009/push?x=y")
@@ -403,13 +355,25 @@ mod tests {
         let mut options = options();
         options.headers.insert("x-scope".into(), "hunter2".into());
         for auth in [
-            Auth::Bearer("hunter2".into()),
+            Auth::bearer(SecretSource::Text("hunter2".into())),
             Auth::Basic {
                 username: "u".into(),
-                password: Password::Text("hunter2".into()),
+                password: SecretSource::Text("hunter2".into()),
             },
+            Auth::OAuth2(Box::new(OAuth2Options {
+                client_secret: SecretSource::Text("hunter2".into()),
+                token_url: "http://u:hunter2@h/".into(),
+                endpoint_params: BTreeMap::from([("p".into(), "hunter2".into())]),
+                ..OAuth2Options::default()
+            })),
+            Auth::SigV4(SigV4Options {
+                secret_key: "hunter2".into(),
+                ..SigV4Options::default()
+            }),
         ] {
-            options.auth = auth;
+            options.http.auth = auth;
+            options.http.proxy.proxy_url = Some("http://u:hunter2@proxy".into());
+            options.http.tls.key = Some(SecretSource::Text("hunter2".into()));
             let printed = format!("{options:?}");
             assert!(!printed.contains("hunter2"), "{printed}");
             assert!(
@@ -431,7 +395,7 @@ mod tests {
     fn userinfo_gives_way_to_the_auth_argument() {
         let mut options = options();
         assert_eq!(options.clone().resolve().unwrap().url.username(), "user");
-        options.auth = Auth::Bearer("t0ken".into());
+        options.http.auth = Auth::bearer(SecretSource::Text("t0ken".into()));
         let resolved = options.resolve().unwrap();
         assert_eq!(resolved.url.as_str(), "http://localhost:9009/push?x=y");
     }

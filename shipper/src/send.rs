@@ -3,8 +3,6 @@
 //! # Invariants
 //! - Outcomes are decided here and nowhere else: [`classify`] for answers, and an error before
 //!   there is an answer is always a retry.
-//! - Only redirects that keep method and body are followed. The others would turn the request into
-//!   a GET, and a friendly 200 of a login page into an acknowledgement.
 //!
 //! # Failure
 //! - Refused connection, timeout, broken answer, unreadable credentials: retry.
@@ -18,27 +16,25 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use reqwest::{Response, StatusCode, Url};
 use wal::SharedClock;
 
-use crate::auth::Credentials;
 use crate::error::Error;
+use crate::http::{HttpClient, Setup};
 use crate::options::Resolved;
 use crate::outcome::{Attempt, Outcome};
 use crate::report::{EXCERPT_BYTES_MAX, excerpt};
 
 const VERSION_HEADER: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
 const RETRY_ATTEMPT_HEADER: HeaderName = HeaderName::from_static("retry-attempt");
-const USER_AGENT: &str = concat!("Penstock/", env!("CARGO_PKG_VERSION"));
 /// A longer answer costs its connection.
 const DRAIN_BYTES_MAX: usize = 64 << 10;
-const REDIRECTS_MAX: usize = 10;
 
 /// Sends the requests of one endpoint.
 pub(crate) struct Sender {
-    client: Client,
+    client: HttpClient,
     url: Url,
-    credentials: Credentials,
+    headers: HeaderMap,
     retry_on_http_429: bool,
     clock: SharedClock,
 }
@@ -52,29 +48,19 @@ impl Sender {
     ) -> Result<Self, Error> {
         install_crypto_provider();
         let options = &resolved.options;
-        let redirects = if options.follow_redirects {
-            redirect::Policy::custom(follow)
-        } else {
-            redirect::Policy::none()
+        let setup = Setup {
+            timeout: options.remote_timeout,
+            connections,
+            clock: SharedClock::clone(&clock),
         };
-        let client = Client::builder()
-            .default_headers(headers(resolved))
-            .user_agent(USER_AGENT)
-            .timeout(options.remote_timeout)
-            .pool_max_idle_per_host(connections)
-            .redirect(redirects)
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .build()
-            .map_err(|error| Error::Client {
-                endpoint: options.name.clone(),
-                problem: chain(&error.without_url()),
-            })?;
+        let client = HttpClient::new(&options.http, setup).map_err(|problem| Error::Client {
+            endpoint: options.name.clone(),
+            problem,
+        })?;
         Ok(Self {
             client,
             url: resolved.url.clone(),
-            credentials: Credentials::new(options.auth.clone(), SharedClock::clone(&clock)),
+            headers: headers(resolved),
             retry_on_http_429: options.queue.retry_on_http_429,
             clock,
         })
@@ -82,24 +68,15 @@ impl Sender {
 
     /// One attempt to deliver `body`; `attempt` counts from 0.
     pub(crate) async fn send(&self, body: Bytes, attempt: u64) -> Attempt {
-        let mut request = self.client.post(self.url.clone()).body(body);
+        let mut headers = self.headers.clone();
         if attempt > 0 {
-            request = request.header(RETRY_ATTEMPT_HEADER, attempt);
+            headers.insert(RETRY_ATTEMPT_HEADER, attempt.into());
         }
-        let request = match self.credentials.apply(request) {
-            Ok(request) => request,
-            Err(detail) => {
-                return Attempt {
-                    outcome: Outcome::Retry { after: None },
-                    detail,
-                };
-            }
-        };
-        match request.send().await {
+        match self.client.post(&self.url, headers, body).await {
             Ok(response) => self.judge(response).await,
-            Err(error) => Attempt {
+            Err(detail) => Attempt {
                 outcome: Outcome::Retry { after: None },
-                detail: chain(&error.without_url()),
+                detail,
             },
         }
     }
@@ -169,31 +146,6 @@ fn headers(resolved: &Resolved) -> HeaderMap {
     );
     headers.insert(VERSION_HEADER, HeaderValue::from_static("0.1.0"));
     headers
-}
-
-/// Which redirects are followed.
-fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let keeps_request = matches!(
-        attempt.status(),
-        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
-    );
-    if keeps_request && attempt.previous().len() <= REDIRECTS_MAX {
-        attempt.follow()
-    } else {
-        attempt.stop()
-    }
-}
-
-/// An error with its causes: the outermost alone only says that sending failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    excerpt(text.as_bytes())
 }
 
 /// TLS needs a provider for the process; one that is there already is as good.

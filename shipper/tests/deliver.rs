@@ -12,7 +12,7 @@ use common::{
     until,
 };
 use prost::Message;
-use shipper::{Auth, Counts, DropReason, Stopped};
+use shipper::{Auth, Counts, DropReason, SecretSource, Stopped};
 use wal::{RawRecord, RecordKind, Sample, SeriesRef};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -53,7 +53,7 @@ async fn requests_say_what_they_are_and_who_sends_them() {
     let mut log = Log::open(dir.path());
     let backend = Backend::start(|_, _| Reply::ok()).await;
     let mut options = options("a", &backend.url());
-    options.auth = Auth::Bearer("t0ken".into());
+    options.http.auth = Auth::bearer(SecretSource::Text("t0ken".into()));
     options
         .headers
         .insert("X-Scope-OrgID".into(), "tenant".into());

@@ -7,6 +7,7 @@
 //! Every unknown name, wrong type, missing attribute, reference into nothing and cycle is a
 //! diagnostic with its place. All blocks are looked at, so that one run shows all of them.
 
+mod http_client;
 mod logging;
 mod receive_http;
 mod relabel_rule;

@@ -4,14 +4,13 @@
 //! (without user and password), so that changed headers, credentials or queue settings keep it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use config::{Block, BodyReader, ByteSize, Diagnostics, Scope, Secret};
-use shipper::{Auth, DrainOptions, EndpointOptions, Password, QueueOptions};
+use shipper::{DrainOptions, EndpointOptions, QueueOptions};
 use wal::{LagLimits, OnFull, Recovery};
 
-use super::relabel_rule;
+use super::{http_client, relabel_rule};
 
 pub(crate) const NAME: &str = "prometheus.remote_write";
 
@@ -172,13 +171,13 @@ fn read_endpoint(
         .into_iter()
         .map(|(name, value)| (name, value.expose().into()))
         .collect();
-    endpoint.follow_redirects = r.or("follow_redirects", true);
+    endpoint.http = http_client::read(r, &endpoint.http, true);
+    endpoint.http.round_robin_dns = r.or("round_robin_dns", false);
     endpoint.send_exemplars = r.or("send_exemplars", true);
     endpoint.send_native_histograms = r.or("send_native_histograms", false);
     if r.or("protobuf_message", "prometheus.WriteRequest".to_owned()) != "prometheus.WriteRequest" {
         r.refuse("protobuf_message", "must be \"prometheus.WriteRequest\"");
     }
-    endpoint.auth = read_auth(r);
     if let Some(queue) = r.block("queue_config", read_queue) {
         endpoint.queue = queue;
     }
@@ -202,43 +201,13 @@ fn report_invalid(r: &mut BodyReader<'_>, endpoint: &EndpointOptions) {
     }) = endpoint.validate()
     {
         // A refusal repeats the value as written, which must not be a secret.
-        let secret = matches!(option, "headers" | "bearer_token") || endpoint.url.contains('@');
+        let secret = option == "headers" || endpoint.url.contains('@');
         if r.has_attribute(option) && !secret {
             r.refuse(option, problem);
         } else {
             r.refuse_block(format!("{option} {problem}"));
         }
     }
-}
-
-fn read_auth(r: &mut BodyReader<'_>) -> Auth {
-    let basic = r.block("basic_auth", |r| {
-        let username = r.or("username", String::new());
-        let password: Option<Secret> = r.optional("password");
-        let file: Option<String> = r.optional("password_file");
-        if password.is_some() && file.is_some() {
-            r.refuse_block("at most one of password & password_file must be configured");
-        }
-        let password = match file {
-            Some(path) => Password::File(PathBuf::from(path)),
-            None => Password::Text(password.unwrap_or_default().expose().into()),
-        };
-        Auth::Basic { username, password }
-    });
-    let token = r
-        .optional::<Secret>("bearer_token")
-        .map(|t| Auth::Bearer(t.expose().into()));
-    let file = r
-        .optional::<String>("bearer_token_file")
-        .map(|f| Auth::BearerFile(f.into()));
-    let mut given = [basic, token, file].into_iter().flatten();
-    let auth = given.next().unwrap_or_default();
-    if given.next().is_some() {
-        r.refuse_block(
-            "at most one of basic_auth, bearer_token & bearer_token_file must be configured",
-        );
-    }
-    auth
 }
 
 fn read_queue(r: &mut BodyReader<'_>) -> QueueOptions {
@@ -308,6 +277,8 @@ fn without_userinfo(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use shipper::{Auth, SecretSource};
+
     use super::*;
 
     fn load(text: &str) -> Result<RemoteWrite, String> {
@@ -360,9 +331,9 @@ mod tests {
             .iter()
             .map(|rule| &*rule.target_label);
         assert_eq!(targets.collect::<Vec<_>>(), ["", "b"]);
-        let password = Password::Text("p".into());
+        let password = SecretSource::Text("p".into());
         assert_eq!(
-            endpoint.auth,
+            endpoint.http.auth,
             Auth::Basic {
                 username: "u".to_owned(),
                 password
