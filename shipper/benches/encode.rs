@@ -8,13 +8,15 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 use shipper::ack::FrameNumber;
 use shipper::batch::Batch;
-use shipper::encode::RemoteWriteV1;
+use shipper::encode::{RemoteWriteV1, RemoteWriteV2};
 use shipper::labels::{ExternalLabels, canonical};
+use shipper::metadata::MetadataCache;
 use wal::{Sample, SeriesRef};
 
 const SERIES: u32 = 100_000;
@@ -25,6 +27,16 @@ const METRICS_PER_TARGET: u32 = 250;
 struct WriteRequest {
     #[prost(message, repeated, tag = "1")]
     timeseries: Vec<TimeSeries>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MetricMetadata {
+    #[prost(int32, tag = "1")]
+    kind: i32,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(string, tag = "4")]
+    help: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -172,6 +184,58 @@ fn encode(criterion: &mut Criterion) {
         });
     });
     group.finish();
+    encode_v2(criterion, &batches, labels_of);
+}
+
+fn encode_v2<'a>(
+    criterion: &mut Criterion,
+    batches: &[Batch],
+    labels_of: impl Fn(SeriesRef) -> &'a [u8] + Copy,
+) {
+    let mut group = criterion.benchmark_group("remote_write_v2");
+    group.throughput(Throughput::Elements(u64::from(SERIES)));
+    let external = BTreeMap::from([("replica".to_owned(), "1".to_owned())]);
+    for (name, external, described) in [
+        ("plain", ExternalLabels::default(), false),
+        ("with_external_label", ExternalLabels::new(&external), false),
+        ("with_metadata", ExternalLabels::default(), true),
+    ] {
+        let metadata = Arc::new(MetadataCache::default());
+        if described {
+            describe(&metadata);
+        }
+        let mut encoder = RemoteWriteV2::new(external, metadata);
+        let wire: usize = batches
+            .iter()
+            .map(|batch| encoder.encode(batch, labels_of).unwrap().body.len())
+            .sum();
+        println!(
+            "{name}: {:.1} bytes per sample",
+            wire as f64 / f64::from(SERIES)
+        );
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for batch in batches {
+                    black_box(encoder.encode(batch, labels_of).unwrap().body.len());
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Metadata for every metric.
+fn describe(metadata: &MetadataCache) {
+    for subject in SUBJECTS {
+        for aspect in ASPECTS {
+            let message = MetricMetadata {
+                kind: 1,
+                name: format!("{subject}_{aspect}"),
+                help: format!("What {subject} is about, in {aspect}."),
+            };
+            metadata.learn(&message.encode_to_vec());
+        }
+    }
 }
 
 /// From strings and samples to a compressed body, as generated code does it.

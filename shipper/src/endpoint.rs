@@ -14,6 +14,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -23,9 +24,10 @@ use wal::{Position, SharedClock};
 
 use crate::ack::Acks;
 use crate::backoff::Backoff;
-use crate::encode::RemoteWriteV1;
+use crate::encode::Encoder;
 use crate::error::Error;
-use crate::options::{EndpointOptions, Resolved};
+use crate::metadata::{self, MetadataCache};
+use crate::options::{EndpointOptions, ProtobufMessage, Resolved};
 use crate::queue::Queue;
 use crate::report::Reporter;
 use crate::send::Sender;
@@ -70,6 +72,9 @@ impl Endpoint {
             stats: Arc::new(Stats::new(shards)),
             reporter: Reporter::new(&options.name, &resolved.url_redacted),
             clock,
+            metadata: Arc::new(MetadataCache::default()),
+            is_v2: AtomicBool::new(options.protobuf_message == ProtobufMessage::V2),
+            falls_back: options.fallback_to_v1,
         });
         let room = Arc::new(Notify::new());
         let queue = || {
@@ -91,7 +96,14 @@ impl Endpoint {
         let map = ShardMap::new(shards);
         let tailer = Tailer::new(Arc::clone(&shared), saved.tail(), lanes, map, options);
         let (stop, stopped) = oneshot::channel();
-        tasks.spawn_on(until(stopped, tailer.run()), runtime);
+        let repeat = metadata::repeat(Arc::clone(&shared), options.metadata.clone());
+        let reading = async {
+            tokio::select! {
+                () = tailer.run() => {}
+                () = repeat => {}
+            }
+        };
+        tasks.spawn_on(until(stopped, reading), runtime);
 
         tracing::info!(
             endpoint = options.name,
@@ -111,7 +123,11 @@ impl Endpoint {
 }
 
 fn worker(shared: &Arc<Shared>, queue: &Arc<Queue>, resolved: &Resolved) -> Worker {
-    let encoder = RemoteWriteV1::new(resolved.external_labels.clone());
+    let encoder = Encoder::new(
+        resolved.options.protobuf_message,
+        resolved.external_labels.clone(),
+        Arc::clone(&shared.metadata),
+    );
     let options = &resolved.options.queue;
     let backoff = Backoff::new(options.min_backoff, options.max_backoff);
     let deadline = options.batch_send_deadline;

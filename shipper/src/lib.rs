@@ -14,6 +14,7 @@
 //! | `shard` | a queue into delivered batches; owns and runs the four below |
 //! | [`batch`] | queued records into the content of a request |
 //! | [`encode`] | a batch into a request body |
+//! | [`metadata`] | metadata records into what is known of metric families |
 //! | `send` | a body into an outcome, over HTTP (`auth`: who we are) |
 //! | [`replay`] | records read again into delivered requests, without a position |
 //! | `backoff` | failures into waiting times |
@@ -35,7 +36,7 @@
 //!
 //! # Limits
 //! - Per endpoint: (shards + 1) queues of `capacity` records (24 bytes per sample), one batch and
-//!   three encode buffers per shard, two bytes per series.
+//!   three encode buffers per shard, two bytes per series, [`metadata::CACHE_BYTES_MAX`] of metadata.
 
 #![forbid(unsafe_code)]
 
@@ -47,6 +48,7 @@ pub mod encode;
 pub mod endpoint;
 mod error;
 pub mod labels;
+pub mod metadata;
 pub mod options;
 pub mod outcome;
 mod queue;
@@ -61,6 +63,8 @@ mod wire;
 
 pub use endpoint::{Endpoint, EndpointHandle, Stopped};
 pub use error::Error;
-pub use options::{Auth, EndpointOptions, Password, QueueOptions, Secret};
+pub use options::{
+    Auth, EndpointOptions, MetadataOptions, Password, ProtobufMessage, QueueOptions, Secret,
+};
 pub use stats::{Counts, Snapshot, Stats};
 pub use wal::DropReason;

@@ -7,23 +7,26 @@
 //! - A request that may still be taken is repeated for ever, with backoff, as by a shard.
 //! - A refusal is the caller's to judge; the batch is not divided.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use wal::{Sample, SeriesRef, SharedClock};
 
 use crate::ack::FrameNumber;
 use crate::backoff::Backoff;
 use crate::batch::{Batch, OwnedRecord, RAW_BYTES_MAX};
-use crate::encode::RemoteWriteV1;
+use crate::encode::Encoder;
 use crate::error::Error;
+use crate::metadata::MetadataCache;
 use crate::options::EndpointOptions;
 use crate::outcome::Outcome;
-use crate::send::Sender;
+use crate::send::{Body, Sender};
 use crate::stats::Counts;
 
 /// Sends batches to one endpoint.
 pub struct Replay {
     sender: Sender,
-    encoder: RemoteWriteV1,
+    encoder: Encoder,
     backoff: Backoff,
     batch: Batch,
     batch_records_max: usize,
@@ -42,7 +45,7 @@ impl std::fmt::Debug for Replay {
 pub struct Replayed {
     /// Records the endpoint has taken, or refused.
     pub sent: Counts,
-    /// Records that remote write 1.0 cannot carry.
+    /// Records that the protocol cannot carry.
     pub left_out: Counts,
     /// The endpoint's answer, if that was no.
     pub refused: Option<String>,
@@ -60,7 +63,11 @@ impl Replay {
             sender: Sender::new(&resolved, 1, clock)?,
             backoff: Backoff::new(queue.min_backoff, queue.max_backoff),
             batch_records_max: queue.max_samples_per_send,
-            encoder: RemoteWriteV1::new(resolved.external_labels),
+            encoder: Encoder::new(
+                resolved.options.protobuf_message,
+                resolved.external_labels,
+                Arc::new(MetadataCache::default()),
+            ),
             batch: Batch::default(),
         })
     }
@@ -120,9 +127,14 @@ impl Replay {
         if encoded.sent.total() == 0 {
             return replayed;
         }
-        let body = Bytes::copy_from_slice(encoded.body);
+        let (bytes, sent) = (Bytes::copy_from_slice(encoded.body), encoded.sent);
+        let body = Body {
+            bytes,
+            message: self.encoder.message(),
+            sent,
+        };
         for attempt in 0.. {
-            let result = self.sender.send(body.clone(), attempt).await;
+            let result = self.sender.send(&body, attempt).await;
             match result.outcome {
                 Outcome::Ack => break,
                 Outcome::Reject { .. } => {

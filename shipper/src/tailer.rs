@@ -20,11 +20,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use wal::{DropReason, Frame, Position, RawRecords, RecordKind, Sample, Store, Tally};
+use wal::{DropReason, Frame, Position, RawRecords, RecordKind, Sample, SeriesGuard, Store, Tally};
 
 use crate::ack::TailedFrame;
 use crate::batch::OwnedRecord;
-use crate::options::EndpointOptions;
+use crate::metadata::MetadataCache;
+use crate::options::{EndpointOptions, ProtobufMessage};
 use crate::queue::{Queue, Routed};
 use crate::shard::Shared;
 use crate::shard_map::ShardMap;
@@ -70,6 +71,7 @@ impl Wanted {
             RecordKind::Exemplar => self.exemplars,
             RecordKind::Histogram => self.histograms,
             RecordKind::Metadata => self.metadata,
+            RecordKind::StartedSample => true,
         }
     }
 }
@@ -94,13 +96,14 @@ impl Tailer {
         let wanted = Wanted {
             exemplars: options.send_exemplars,
             histograms: options.send_native_histograms,
-            metadata: options.send_metadata,
+            metadata: options.metadata.send,
         };
         let durable = shared.store.durable();
         let routed = lanes.queues.iter().map(|_| Routed::default()).collect();
         let router = Router {
             map,
             wanted,
+            metadata: Arc::clone(&shared.metadata),
             scratch: Vec::new(),
             routed,
         };
@@ -150,7 +153,8 @@ impl Tailer {
         };
         let Shared { store, stats, .. } = &*self.shared;
         let begin = frame.begin_mark();
-        let routed = self.router.route(&frame, store, stats);
+        let message = self.shared.message();
+        let routed = self.router.route(&frame, store, (stats, message));
         let lost = self.tail.take_lost();
         if lost.total() > 0 {
             // At once, not with the frame: what is given up must not wait for an endpoint that is
@@ -182,6 +186,7 @@ impl Tailer {
 struct Router {
     map: ShardMap,
     wanted: Wanted,
+    metadata: Arc<MetadataCache>,
     scratch: Vec<Sample>,
     /// Like the queues: one per shard and the metadata's.
     routed: Vec<Routed>,
@@ -189,18 +194,26 @@ struct Router {
 
 impl Router {
     /// Routes the records of `frame`; says how many there are to send.
-    fn route(&mut self, frame: &Frame<'_>, store: &Store, stats: &Stats) -> TailedFrame {
+    fn route(
+        &mut self,
+        frame: &Frame<'_>,
+        store: &Store,
+        (stats, message): (&Stats, ProtobufMessage),
+    ) -> TailedFrame {
         debug_assert!(self.routed.iter().all(|routed| routed.records() == 0));
         let mut counts = Counts::default();
         let mut tally = Tally::default();
         self.scratch.clear();
         let highest_ms = match frame.samples(&mut self.scratch) {
             Ok(records) => {
-                let highest_ms = self.route_samples(store);
-                let switched_off = self.route_records(frame.position(), records, store);
+                let plain_ms = self.route_samples(store);
+                let (position, series) = (frame.position(), store.series().guard());
+                let (switched_off, known) =
+                    self.route_records(position, records, (message, &series));
                 stats.dropped(DropReason::SwitchedOff, switched_off);
                 tally.drop(DropReason::SwitchedOff, switched_off.total());
-                highest_ms
+                tally.delivered += known;
+                plain_ms.max(self.highest_started_ms())
             }
             Err(error) => {
                 report_corrupt(frame.position(), &error);
@@ -240,15 +253,22 @@ impl Router {
         (!self.scratch.is_empty()).then_some(highest_ms)
     }
 
-    /// Routes everything else; answers what is switched off.
+    /// The newest timestamp of the routed samples that have a start timestamp.
+    fn highest_started_ms(&self) -> Option<i64> {
+        let raw = self.routed.iter().flat_map(|routed| &routed.raw);
+        raw.filter_map(OwnedRecord::started_ms).max()
+    }
+
+    /// Routes everything else; answers what is switched off, and how much metadata needs no request
+    /// of its own: it is known, or goes with the series.
     fn route_records(
         &mut self,
         position: Position,
         records: RawRecords<'_>,
-        store: &Store,
-    ) -> Counts {
+        (message, series): (ProtobufMessage, &SeriesGuard<'_>),
+    ) -> (Counts, u64) {
         let mut switched_off = Counts::default();
-        let series = store.series().guard();
+        let mut known = 0;
         for record in records {
             let record = match record {
                 Ok(record) => record,
@@ -261,6 +281,13 @@ impl Router {
                 switched_off.add_record(record.kind);
                 continue;
             }
+            if record.kind == RecordKind::Metadata {
+                let is_new = self.metadata.learn(record.bytes);
+                if !is_new || message == ProtobufMessage::V2 {
+                    known += 1;
+                    continue;
+                }
+            }
             let lane = match record.kind {
                 RecordKind::Metadata => self.routed.len() - 1,
                 _ => self.map.shard(record.series, |one| series.labels(one)),
@@ -272,7 +299,7 @@ impl Router {
             };
             self.routed[lane].raw.push_back(owned);
         }
-        switched_off
+        (switched_off, known)
     }
 }
 

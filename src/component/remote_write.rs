@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use config::{Block, BodyReader, ByteSize, Diagnostics, Scope, Secret};
-use shipper::{Auth, EndpointOptions, Password, QueueOptions};
+use shipper::{Auth, EndpointOptions, MetadataOptions, Password, ProtobufMessage, QueueOptions};
 use wal::{LagLimits, OnFull, Recovery};
 
 pub(crate) const NAME: &str = "prometheus.remote_write";
@@ -173,20 +173,49 @@ fn read_endpoint(
     endpoint.follow_redirects = r.or("follow_redirects", true);
     endpoint.send_exemplars = r.or("send_exemplars", true);
     endpoint.send_native_histograms = r.or("send_native_histograms", false);
-    if r.or("protobuf_message", "prometheus.WriteRequest".to_owned()) != "prometheus.WriteRequest" {
-        r.refuse("protobuf_message", "must be \"prometheus.WriteRequest\"");
-    }
+    read_protocol(r, &mut endpoint);
     endpoint.auth = read_auth(r);
     if let Some(queue) = r.block("queue_config", read_queue) {
         endpoint.queue = queue;
     }
-    if let Some(send) = r.block("metadata_config", |r| r.or("send", true)) {
-        endpoint.send_metadata = send;
+    if let Some(metadata) = r.block("metadata_config", read_metadata) {
+        endpoint.metadata = metadata;
     }
     if !url.is_empty() {
         report_invalid(r, &endpoint);
     }
     endpoint
+}
+
+/// Which remote write it is sent.
+fn read_protocol(r: &mut BodyReader<'_>, endpoint: &mut EndpointOptions) {
+    let given = r.or(
+        "protobuf_message",
+        endpoint.protobuf_message.as_str().to_owned(),
+    );
+    match ProtobufMessage::from_name(&given) {
+        Some(message) => endpoint.protobuf_message = message,
+        None => {
+            let [v1, v2] = [ProtobufMessage::V1, ProtobufMessage::V2].map(ProtobufMessage::as_str);
+            r.refuse("protobuf_message", format!("must be {v1:?} or {v2:?}"));
+        }
+    }
+    endpoint.fallback_to_v1 = r.or("fallback_to_v1", endpoint.fallback_to_v1);
+}
+
+fn read_metadata(r: &mut BodyReader<'_>) -> MetadataOptions {
+    let defaults = MetadataOptions::default();
+    let metadata = MetadataOptions {
+        send: r.or("send", defaults.send),
+        send_interval: r.or("send_interval", defaults.send_interval),
+        max_samples_per_send: r.or("max_samples_per_send", defaults.max_samples_per_send),
+    };
+    let probe = EndpointOptions {
+        metadata: metadata.clone(),
+        ..EndpointOptions::new("x", "http://x")
+    };
+    report_invalid(r, &probe);
+    metadata
 }
 
 /// What the shipper would refuse is refused here, where the place is known.

@@ -1,12 +1,73 @@
 //! Turns a batch into the bytes of one request; one file per protocol.
 
 mod remote_write_v1;
+mod remote_write_v2;
+mod start;
+mod symbols;
+
+use std::sync::Arc;
 
 pub use remote_write_v1::RemoteWriteV1;
+pub use remote_write_v2::RemoteWriteV2;
 
-use wal::DropReason;
+use wal::{DropReason, SeriesRef};
 
+use crate::batch::Batch;
+use crate::labels::ExternalLabels;
+use crate::metadata::MetadataCache;
+use crate::options::ProtobufMessage;
 use crate::stats::Counts;
+
+/// The encoder of one shard: of the message its endpoint is sent.
+#[derive(Debug)]
+pub(crate) enum Encoder {
+    V1(RemoteWriteV1),
+    V2(RemoteWriteV2),
+}
+
+impl Encoder {
+    pub(crate) fn new(
+        message: ProtobufMessage,
+        external: ExternalLabels,
+        metadata: Arc<MetadataCache>,
+    ) -> Self {
+        match message {
+            ProtobufMessage::V1 => Self::V1(RemoteWriteV1::new(external)),
+            ProtobufMessage::V2 => Self::V2(RemoteWriteV2::new(external, metadata)),
+        }
+    }
+
+    /// The message it encodes.
+    pub(crate) fn message(&self) -> ProtobufMessage {
+        match self {
+            Self::V1(_) => ProtobufMessage::V1,
+            Self::V2(_) => ProtobufMessage::V2,
+        }
+    }
+
+    /// Encodes remote write 1.0 from now on.
+    pub(crate) fn fall_back(&mut self) {
+        if let Self::V2(encoder) = self {
+            *self = Self::V1(RemoteWriteV1::new(encoder.external().clone()));
+        }
+    }
+
+    /// Encodes the records of `batch`; `labels` gives the canonical label bytes of a series, empty
+    /// if it has none.
+    ///
+    /// # Errors
+    /// If the body is larger than snappy can say (4 GiB).
+    pub(crate) fn encode<'a>(
+        &mut self,
+        batch: &Batch,
+        labels: impl Fn(SeriesRef) -> &'a [u8],
+    ) -> Result<Encoded<'_>, snap::Error> {
+        match self {
+            Self::V1(encoder) => encoder.encode(batch, labels),
+            Self::V2(encoder) => encoder.encode(batch, labels),
+        }
+    }
+}
 
 /// A request body, and what became of the records of its batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -14,8 +14,9 @@
 //! - Records of a series without (readable) labels are left out and counted, and so are histograms
 //!   with custom buckets, which this protocol must not carry.
 
-use wal::{DropReason, RecordKind, Sample, SeriesRef};
+use wal::{DropReason, RecordKind, Sample, SeriesRef, StartedSample};
 
+use super::start::without_start;
 use super::{Encoded, LeftOut};
 use crate::batch::{Batch, OwnedRecord};
 use crate::labels::ExternalLabels;
@@ -159,14 +160,29 @@ impl RemoteWriteV1 {
             }
             RecordKind::Exemplar => FIELD_3_BYTES,
             RecordKind::Histogram => FIELD_4_BYTES,
+            RecordKind::StartedSample => {
+                return StartedSample::from_bytes(&record.bytes)
+                    .is_some_and(|started| self.put_started(record.series, started, labels));
+            }
         };
         let Some(labels) = with_external(&self.external, labels, &mut self.merged) else {
             return false;
         };
-        let field = 1 + varint_len(len_u64(record.bytes.len())) + record.bytes.len();
+        let bytes = without_start(&record.bytes);
+        let field = 1 + varint_len(len_u64(bytes.len())) + bytes.len();
         put_series_head(&mut self.message, labels, field);
-        put_bytes(&mut self.message, tag, &record.bytes);
+        put_bytes(&mut self.message, tag, &bytes);
         true
+    }
+
+    /// Puts a sample without its start timestamp, for which this protocol has no place.
+    fn put_started(&mut self, series: SeriesRef, started: StartedSample, labels: &[u8]) -> bool {
+        let sample = Sample {
+            series,
+            timestamp_ms: started.timestamp_ms,
+            value_bits: started.value_bits,
+        };
+        self.put_samples(&[sample], labels)
     }
 }
 
