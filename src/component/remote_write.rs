@@ -370,6 +370,34 @@ mod tests {
     }
 
     #[test]
+    fn protocol_and_metadata_are_read() {
+        let default = endpoint("url = \"http://h\"").unwrap();
+        assert_eq!(default.protobuf_message, ProtobufMessage::V1);
+        assert!(default.fallback_to_v1);
+        let given = endpoint(
+            "url = \"http://h\"\nprotobuf_message = \"io.prometheus.write.v2.Request\"\n\
+             fallback_to_v1 = false\nmetadata_config {\n  send_interval = \"2m\"\n  \
+             max_samples_per_send = 7\n}",
+        )
+        .unwrap();
+        assert_eq!(given.protobuf_message, ProtobufMessage::V2);
+        assert!(!given.fallback_to_v1);
+        let metadata = MetadataOptions {
+            send: true,
+            send_interval: Duration::from_secs(120),
+            max_samples_per_send: 7,
+        };
+        assert_eq!(given.metadata, metadata);
+        let other = endpoint("url = \"http://h\"\nprotobuf_message = \"v2\"").unwrap_err();
+        assert!(
+            other.contains("must be \"prometheus.WriteRequest\" or"),
+            "{other}"
+        );
+        let often = endpoint("url = \"http://h\"\nmetadata_config {\n  send_interval = \"1ms\"\n}");
+        assert!(often.unwrap_err().contains("must be at least 1s"));
+    }
+
+    #[test]
     fn a_name_is_derived_from_the_url_without_its_credentials() {
         let plain = endpoint("url = \"http://h:1/w\"").unwrap().name;
         let secret = endpoint("url = \"http://u:p@h:1/w\"\nbearer_token = \"t\"")
