@@ -291,6 +291,29 @@ fn with_start_timestamps() -> Vec<u8> {
         .unwrap()
 }
 
+/// Whether an endpoint found what was sent, as far as its protocol can say it.
+fn compare(endpoint: &str, found: &Content, sent: &Content) {
+    let is_v1 = endpoint == "v1";
+    let expected = if is_v1 { sent.as_v1() } else { sent.clone() };
+    assert_eq!(found.counts(), expected.counts());
+    // too long to be shown
+    assert!(found.samples == expected.samples, "{endpoint}: samples");
+    assert!(
+        found.histograms == expected.histograms,
+        "{endpoint}: histograms"
+    );
+    assert!(
+        found.exemplars == expected.exemplars,
+        "{endpoint}: exemplars"
+    );
+    if is_v1 {
+        assert!(found.metadata == expected.metadata, "metadata");
+    } else {
+        assert!(said(&sent.metadata).is_superset(&said(&found.metadata)));
+        assert!(found.described.is_superset(&sent.described));
+    }
+}
+
 #[test]
 fn captured_requests_of_both_protocols_reach_endpoints_of_both() {
     let Some(mut bodies) = corpus() else {
@@ -343,32 +366,7 @@ fn captured_requests_of_both_protocols_reach_endpoints_of_both() {
             end => Err(format!("{:?}", end.map(|end| end.account()))),
         });
         let found = content.lock().unwrap().clone();
-        let expected = match endpoint.name() {
-            "v1" => sent.as_v1(),
-            _ => sent.clone(),
-        };
-        assert_eq!(found.counts(), expected.counts());
-        assert!(
-            found.samples == expected.samples,
-            "{}: samples",
-            endpoint.name()
-        );
-        assert!(
-            found.histograms == expected.histograms,
-            "{}: histograms",
-            endpoint.name()
-        );
-        assert!(
-            found.exemplars == expected.exemplars,
-            "{}: exemplars",
-            endpoint.name()
-        );
-        if endpoint.name() == "v1" {
-            assert!(found.metadata == expected.metadata, "metadata");
-        } else {
-            assert!(said(&sent.metadata).is_superset(&said(&found.metadata)));
-            assert!(found.described.is_superset(&sent.described));
-        }
+        compare(endpoint.name(), &found, &sent);
         let failed = endpoint.stats().snapshot().failed;
         assert!(failed.is_empty(), "{failed:?}");
         runtime.block_on(endpoint.stop(PATIENCE));

@@ -31,7 +31,7 @@ pub(crate) struct Answer {
     text: String,
     header: Option<(HeaderName, HeaderValue)>,
     /// What remote write 2.0 is told; none to other senders.
-    written: Option<Written>,
+    written: Option<Box<Written>>,
     closes: bool,
 }
 
@@ -61,7 +61,7 @@ impl Answer {
 
     /// So much was written.
     pub(crate) fn with_written(mut self, written: Written) -> Self {
-        self.written = Some(written);
+        self.written = Some(Box::new(written));
         self
     }
 

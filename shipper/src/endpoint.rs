@@ -100,7 +100,7 @@ impl Endpoint {
         let reading = async {
             tokio::select! {
                 () = tailer.run() => {}
-                () = repeat => {}
+                never = repeat => never,
             }
         };
         tasks.spawn_on(until(stopped, reading), runtime);

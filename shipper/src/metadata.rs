@@ -40,10 +40,13 @@ pub const CACHE_BYTES_MAX: usize = 16 << 20;
 /// What the name of a series may append to that of its family.
 const SUFFIXES: [&[u8]; 4] = [b"_bucket", b"_count", b"_sum", b"_total"];
 
+/// Messages by name.
+type Families = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
 /// What is known of metric families: their `prometheus.MetricMetadata`, by name.
 #[derive(Debug, Default)]
 pub struct MetadataCache {
-    families: RwLock<BTreeMap<Box<[u8]>, Box<[u8]>>>,
+    families: RwLock<Families>,
     bytes: AtomicUsize,
 }
 
@@ -138,7 +141,7 @@ fn kind(message: &[u8]) -> u64 {
 /// Repeats what is known to an endpoint of remote write 1.0, for as long as the endpoint runs.
 ///
 /// A repetition that fails is left to the next one: nothing depends on it.
-pub(crate) async fn repeat(shared: Arc<Shared>, options: MetadataOptions) {
+pub(crate) async fn repeat(shared: Arc<Shared>, options: MetadataOptions) -> ! {
     let mut encoder = RemoteWriteV1::new(ExternalLabels::default());
     loop {
         tokio::time::sleep(options.send_interval).await;

@@ -21,8 +21,8 @@ use crate::stats::Counts;
 /// The encoder of one shard: of the message its endpoint is sent.
 #[derive(Debug)]
 pub(crate) enum Encoder {
-    V1(RemoteWriteV1),
-    V2(RemoteWriteV2),
+    V1(Box<RemoteWriteV1>),
+    V2(Box<RemoteWriteV2>),
 }
 
 impl Encoder {
@@ -32,8 +32,8 @@ impl Encoder {
         metadata: Arc<MetadataCache>,
     ) -> Self {
         match message {
-            ProtobufMessage::V1 => Self::V1(RemoteWriteV1::new(external)),
-            ProtobufMessage::V2 => Self::V2(RemoteWriteV2::new(external, metadata)),
+            ProtobufMessage::V1 => Self::V1(Box::new(RemoteWriteV1::new(external))),
+            ProtobufMessage::V2 => Self::V2(Box::new(RemoteWriteV2::new(external, metadata))),
         }
     }
 
@@ -48,7 +48,8 @@ impl Encoder {
     /// Encodes remote write 1.0 from now on.
     pub(crate) fn fall_back(&mut self) {
         if let Self::V2(encoder) = self {
-            *self = Self::V1(RemoteWriteV1::new(encoder.external().clone()));
+            let external = encoder.external().clone();
+            *self = Self::V1(Box::new(RemoteWriteV1::new(external)));
         }
     }
 
