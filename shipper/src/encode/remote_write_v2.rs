@@ -286,7 +286,7 @@ impl RemoteWriteV2 {
     /// Ends a `TimeSeries`: labels, what was put, and what the metric is.
     fn end(&mut self) {
         let described = self.described.field(&mut self.refs);
-        let refs = &self.refs.encoded[..self.refs.encoded_len];
+        let refs = &self.refs.encoded;
         let head = 1 + varint_len(len_u64(refs.len())) + refs.len();
         let bytes = head + self.entry.len() + described.len();
         let out = &mut self.series;
@@ -360,15 +360,35 @@ impl Exemplars {
     }
 }
 
-/// A label of the series before, and its numbers.
+/// A label of the series before: its length there, and its numbers.
 #[derive(Debug)]
 struct Known {
-    start: usize,
-    end: usize,
+    len: usize,
     refs: [u8; REFS_BYTES_MAX],
     refs_len: usize,
     name: u32,
     value: u32,
+}
+
+impl Known {
+    /// Looks a label up; `old` was in its place and most likely has the same name.
+    fn new(symbols: &mut Symbols, name: &[u8], value: &[u8], old: Option<&Self>) -> Self {
+        let name = match old {
+            Some(old) if symbols.string(old.name) == name => old.name,
+            _ => symbols.number(name),
+        };
+        let value = symbols.number(value);
+        let mut refs = [0; REFS_BYTES_MAX];
+        let len = write_varint(&mut refs, u64::from(name));
+        let refs_len = len + write_varint(&mut refs[len..], u64::from(value));
+        Self {
+            len: 0,
+            refs,
+            refs_len,
+            name,
+            value,
+        }
+    }
 }
 
 /// The numbers of a series' labels.
@@ -376,11 +396,11 @@ struct Known {
 struct LabelRefs {
     symbols: Symbols,
     known: Vec<Known>,
-    /// As varints; longer than it says, so that numbers are copied without a look at their length.
+    /// As varints: of this series, and of the one before.
     encoded: Vec<u8>,
-    encoded_len: usize,
-    /// The number of the metric name.
-    metric: u32,
+    encoded_before: Vec<u8>,
+    /// The number of the metric name, 0 without one, and its place.
+    metric: (u32, usize),
 }
 
 impl LabelRefs {
@@ -391,62 +411,60 @@ impl LabelRefs {
 
     fn forget(&mut self) {
         self.known.clear();
+        self.encoded.clear();
     }
 
     /// Finds the numbers of `labels`; `before` are the labels of the last call. False if they are
     /// malformed.
+    ///
+    /// Behind every label that is another one now, all that follows is compared at once.
     fn walk(&mut self, labels: &[u8], before: &[u8]) -> bool {
-        self.encoded_len = 0;
-        self.metric = 0;
-        let (mut at, mut place) = (0, 0);
+        mem::swap(&mut self.encoded, &mut self.encoded_before);
+        self.encoded.clear();
+        let metric_before = mem::take(&mut self.metric);
+        // Where the label in this place is, and was, and were its numbers.
+        let (mut place, mut at, mut at_before, mut refs_before) = (0, 0, 0, 0);
+        let mut may_be_same = true;
         while at < labels.len() {
             let rest = &labels[at..];
-            let is_same = |known: &&mut Known| rest.starts_with(&before[known.start..known.end]);
-            if let Some(known) = self.known.get_mut(place).filter(is_same) {
-                (known.start, known.end) = (at, at + known.end - known.start);
-            } else if let Some((name, value, len)) = first_label(rest) {
-                let known = Known::new(&mut self.symbols, name, value, at..at + len);
-                // Those behind it may still be the same.
+            let old = self.known.get(place);
+            if may_be_same && old.is_some() && *rest == before[at_before..] {
+                self.encoded
+                    .extend_from_slice(&self.encoded_before[refs_before..]);
+                if metric_before.1 >= place {
+                    self.metric = metric_before;
+                }
+                return true;
+            }
+            let old_len = old.map(|old| (old.len, old.refs_len));
+            let (len_before, refs_len_before) = old_len.unwrap_or_default();
+            may_be_same =
+                len_before == 0 || !rest.starts_with(&before[at_before..at_before + len_before]);
+            if may_be_same {
+                let Some((name, value, len)) = first_label(rest) else {
+                    self.forget();
+                    return false;
+                };
+                let mut known = Known::new(&mut self.symbols, name, value, old);
+                known.len = len;
                 match self.known.get_mut(place) {
                     Some(old) => *old = known,
                     None => self.known.push(known),
                 }
-            } else {
-                self.forget();
-                return false;
             }
             let known = &self.known[place];
-            let end = self.encoded_len + REFS_BYTES_MAX;
-            if self.encoded.len() < end {
-                self.encoded.resize(end * 2, 0);
-            }
-            self.encoded[self.encoded_len..end].copy_from_slice(&known.refs);
-            self.encoded_len += known.refs_len;
+            self.encoded
+                .extend_from_slice(&known.refs[..known.refs_len]);
             if known.name == METRIC_NAME {
-                self.metric = known.value;
+                self.metric = (known.value, place);
             }
-            at = known.end;
+            at += known.len;
+            at_before += len_before;
+            refs_before += refs_len_before;
             place += 1;
         }
         self.known.truncate(place);
         true
-    }
-}
-
-impl Known {
-    fn new(symbols: &mut Symbols, name: &[u8], value: &[u8], at: std::ops::Range<usize>) -> Self {
-        let (name, value) = (symbols.number(name), symbols.number(value));
-        let mut refs = [0; REFS_BYTES_MAX];
-        let len = write_varint(&mut refs, u64::from(name));
-        let refs_len = len + write_varint(&mut refs[len..], u64::from(value));
-        Self {
-            start: at.start,
-            end: at.end,
-            refs,
-            refs_len,
-            name,
-            value,
-        }
     }
 }
 
@@ -467,10 +485,10 @@ impl Described {
 
     /// The field for the metric of the series whose labels were walked last.
     fn field(&mut self, refs: &mut LabelRefs) -> &[u8] {
-        if refs.metric == 0 || self.metadata.is_empty() {
+        if refs.metric.0 == 0 || self.metadata.is_empty() {
             return &[];
         }
-        let number = refs.metric as usize;
+        let number = refs.metric.0 as usize;
         if self.of_name.len() <= number {
             self.of_name.resize(number + 1, None);
         }
@@ -489,7 +507,7 @@ impl Described {
     fn find(&mut self, refs: &mut LabelRefs) -> (usize, usize) {
         let start = self.fields.len();
         let (fields, symbols) = (&mut self.fields, &mut refs.symbols);
-        let name = symbols.string(refs.metric).to_vec();
+        let name = symbols.string(refs.metric.0).to_vec();
         self.metadata.find(&name, |kind, help, unit| {
             let mut message = vec![FIELD_1_VARINT];
             put_varint(&mut message, kind);
