@@ -443,7 +443,7 @@ async fn metadata_of_v1_goes_out_when_it_is_new_and_again_every_interval() {
         series: log.series(1)[0],
         ..Sample::default()
     };
-    for name in ["a", "b", "a", "b"] {
+    for name in ["a", "b", "b", "a"] {
         let bytes = MetricMetadata {
             kind: 2,
             metric_family_name: name.into(),

@@ -298,6 +298,29 @@ fn what_is_known_of_a_metric_goes_with_its_series() {
 }
 
 #[test]
+fn a_metric_name_behind_a_changed_label_is_still_the_metric() {
+    let series = ["1", "2"].map(|a| canonical(&[("A", a), ("__name__", "up"), ("job", "j")]));
+    let cache = Arc::new(MetadataCache::default());
+    let metadata = MetricMetadata {
+        name: "up".into(),
+        help: "is it".into(),
+        ..MetricMetadata::default()
+    };
+    cache.learn(&metadata.encode_to_vec());
+    let mut encoder = RemoteWriteV2::new(ExternalLabels::default(), cache);
+    let samples = [sample(1, 1, 1), sample(2, 1, 1)];
+    let labels = |of: SeriesRef| &*series[of.index() - 1];
+    let found = decode(encoder.encode(&batch(&samples, &[]), labels).unwrap().body);
+    for (series, a) in found.iter().zip(["1", "2"]) {
+        assert_eq!(
+            series.labels,
+            strings(&[("A", a), ("__name__", "up"), ("job", "j")])
+        );
+        assert_eq!(series.metadata.as_ref().unwrap().1, "is it");
+    }
+}
+
+#[test]
 fn what_cannot_be_sent_is_left_out_and_counted() {
     let raw = [
         record(9, RecordKind::Exemplar, &[]),
