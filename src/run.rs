@@ -402,6 +402,7 @@ fn name_endpoints(writers: &[RemoteWrite], stores: &[Store]) -> anyhow::Result<(
 
 fn receiver_options(component: &component::ReceiveHttp) -> ReceiverOptions {
     ReceiverOptions {
+        messages: component.messages.clone(),
         connections_max: component.conn_limit,
         read_timeout: component.read_timeout,
         write_timeout: component.write_timeout,

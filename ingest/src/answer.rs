@@ -13,7 +13,16 @@ use hyper::{Response, StatusCode};
 
 use crate::decode::labels::Reason;
 use crate::decode::snappy::Refused;
-use crate::decode::{Malformed, Refusals};
+use crate::decode::{Malformed, Refusals, Written};
+use crate::negotiate::Message;
+
+/// What of the request was written: headers of every answer to a remote-write 2.0 message, also
+/// where that is nothing.
+const WRITTEN_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-prometheus-remote-write-samples-written"),
+    HeaderName::from_static("x-prometheus-remote-write-histograms-written"),
+    HeaderName::from_static("x-prometheus-remote-write-exemplars-written"),
+];
 
 /// An answer on its way out.
 #[derive(Debug)]
@@ -21,6 +30,8 @@ pub(crate) struct Answer {
     status: StatusCode,
     text: String,
     header: Option<(HeaderName, HeaderValue)>,
+    /// What remote write 2.0 is told; none to other senders.
+    written: Option<Box<Written>>,
     closes: bool,
 }
 
@@ -30,12 +41,27 @@ impl Answer {
             status,
             text: text.into(),
             header: None,
+            written: None,
             closes: false,
         }
     }
 
     fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.header = Some((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// Nothing was written, and a sender of this message is told so unless it was told otherwise.
+    pub(crate) fn for_message(mut self, message: Message) -> Self {
+        if message == Message::V2 {
+            self.written.get_or_insert_default();
+        }
+        self
+    }
+
+    /// So much was written.
+    pub(crate) fn with_written(mut self, written: Written) -> Self {
+        self.written = Some(Box::new(written));
         self
     }
 
@@ -163,6 +189,12 @@ impl Answer {
         }
         if let Some((name, value)) = self.header {
             headers.insert(name, value);
+        }
+        if let Some(written) = self.written {
+            let counts = [written.samples, written.histograms, written.exemplars];
+            for (name, count) in WRITTEN_HEADERS.into_iter().zip(counts) {
+                headers.insert(name, HeaderValue::from(count));
+            }
         }
         if self.closes {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -15,14 +15,17 @@
 //! - Buffers larger than [`KEPT_BYTES_MAX`] are given back after the request that needed them.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use wal::{Position, SeriesRef, Store, Writer};
 
 use crate::decode::labels::LabelSet;
-use crate::decode::remote_write_v1::scan;
 use crate::decode::snappy::{self, Refused};
-use crate::decode::{Batch, Brought, Malformed, NotAllowed, Resolve, Slot};
+use crate::decode::{
+    Batch, Brought, Malformed, NotAllowed, Resolve, Slot, remote_write_v1, remote_write_v2,
+};
 use crate::intern::{Interner, RawRecords, Scratch};
+use crate::negotiate::Message;
 
 /// What each buffer keeps between requests: a request of 20000 ordinary samples.
 const KEPT_BYTES_MAX: usize = 8 << 20;
@@ -35,6 +38,40 @@ pub(crate) enum Failure {
     Log(wal::Error),
 }
 
+/// A request as it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Incoming<'r> {
+    pub(crate) compressed: &'r [u8],
+    /// The length it claims to decompress to.
+    pub(crate) claimed: usize,
+    pub(crate) message: Message,
+    /// Monotonic time.
+    pub(crate) now: Duration,
+}
+
+/// The scanners and their buffers.
+#[derive(Default, Debug)]
+struct Scanner {
+    fields: Vec<Range<usize>>,
+    buffers: remote_write_v2::Buffers,
+}
+
+impl Scanner {
+    fn scan(
+        &mut self,
+        message: Message,
+        body: &[u8],
+        resolve: &mut impl Resolve,
+        batch: &mut Batch,
+    ) -> Result<(), Failure> {
+        match message {
+            Message::V1 => remote_write_v1::scan(body, resolve, batch, &mut self.fields),
+            Message::V2 => remote_write_v2::scan(body, resolve, batch, &mut self.buffers),
+        }
+        .map_err(Failure::Malformed)
+    }
+}
+
 /// Appends requests to the stores of one shard thread.
 #[derive(Debug)]
 pub(crate) struct Appender {
@@ -42,7 +79,7 @@ pub(crate) struct Appender {
     decompressed: Vec<u8>,
     /// What the last request held.
     pub(crate) batch: Batch,
-    fields: Vec<Range<usize>>,
+    scanner: Scanner,
     interning: Scratch,
     records: RawRecords,
 }
@@ -75,7 +112,7 @@ impl Appender {
             stores: stores.collect::<Result<_, wal::Error>>()?,
             decompressed: Vec::new(),
             batch: Batch::default(),
-            fields: Vec::new(),
+            scanner: Scanner::default(),
             interning: Scratch::default(),
             records: RawRecords::default(),
         })
@@ -84,35 +121,38 @@ impl Appender {
     /// Appends a request; `positions` gets one entry per store of the route, to be waited for.
     pub(crate) fn append(
         &mut self,
-        compressed: &[u8],
-        claimed: usize,
+        request: Incoming<'_>,
         route: &mut Route,
         positions: &mut Vec<Position>,
     ) -> Result<(), Failure> {
         positions.clear();
-        let appended = self.append_to_each(compressed, claimed, route, positions);
+        self.scanner.buffers.repeats.begin(request.now);
+        let appended = self.append_to_each(request, route, positions);
+        if appended.is_err() {
+            self.scanner.buffers.repeats.forget();
+        }
         self.shrink();
         appended
     }
 
     fn append_to_each(
         &mut self,
-        compressed: &[u8],
-        claimed: usize,
+        request: Incoming<'_>,
         route: &mut Route,
         positions: &mut Vec<Position>,
     ) -> Result<(), Failure> {
         self.batch.clear();
+        let Incoming {
+            compressed,
+            claimed,
+            message,
+            ..
+        } = request;
         let body = snappy::decompress(compressed, claimed, &mut self.decompressed)
             .map_err(Failure::Snappy)?;
         if route.stores.is_empty() {
-            return scan(
-                body,
-                &mut Nowhere::default(),
-                &mut self.batch,
-                &mut self.fields,
-            )
-            .map_err(Failure::Malformed);
+            let nowhere = &mut Nowhere::default();
+            return self.scanner.scan(message, body, nowhere, &mut self.batch);
         }
         for (at, previous) in route.stores.iter().zip(&mut route.previous) {
             self.batch.clear();
@@ -120,8 +160,9 @@ impl Appender {
             // Until the samples are appended, or a series could be given up under them.
             let series = store.series().guard();
             let mut interner = Interner::new(&series, &mut self.interning, *previous);
-            scan(body, &mut interner, &mut self.batch, &mut self.fields)
-                .map_err(Failure::Malformed)?;
+            self.scanner.buffers.repeats.store = *at;
+            self.scanner
+                .scan(message, body, &mut interner, &mut self.batch)?;
             *previous = interner.define_new(&mut self.batch).map_err(Failure::Log)?;
             let samples = &self.batch.samples;
             let position = self
@@ -137,9 +178,11 @@ impl Appender {
         if self.decompressed.capacity() > KEPT_BYTES_MAX {
             self.decompressed = Vec::new();
         }
-        self.fields.clear();
-        self.fields
+        self.scanner.fields.clear();
+        self.scanner
+            .fields
             .shrink_to(KEPT_BYTES_MAX / size_of::<Range<usize>>());
+        self.scanner.buffers.shrink(KEPT_BYTES_MAX);
         self.interning.shrink(KEPT_BYTES_MAX);
         self.records.shrink(KEPT_BYTES_MAX);
     }
@@ -153,6 +196,17 @@ impl Appender {
         self.batch
             .records
             .shrink_to(KEPT_BYTES_MAX / size_of::<crate::decode::RecordAt>());
+        self.batch.made.shrink_to(KEPT_BYTES_MAX);
+    }
+
+    /// Metadata of the last request that was known and not written again.
+    pub(crate) fn metadata_held_back(&self) -> usize {
+        self.scanner.buffers.repeats.held_back
+    }
+
+    /// What was appended did not become durable: metadata is to be written again.
+    pub(crate) fn forget_metadata(&mut self) {
+        self.scanner.buffers.repeats.forget();
     }
 }
 

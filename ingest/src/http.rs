@@ -8,7 +8,7 @@
 //! # Failure
 //! | what | answer | then |
 //! |---|---|---|
-//! | other path, method, type, encoding | 404, 405, 415 | connection stays |
+//! | other path, method, type, message, encoding | 404, 405, 415 | connection stays |
 //! | body too large, compressed or not | 413 | closes if there is much left to read |
 //! | no snappy, no protobuf | 400 with the byte | nothing was stored |
 //! | series that are not allowed | 400 with counts and the first | the others are stored |
@@ -16,6 +16,8 @@
 //! | too many bytes in flight | 429, retry after 1 s | |
 //! | log full | 503, retry after 5 s | |
 //! | log failed | 503 | |
+//!
+//! Every answer to a remote-write 2.0 message that could be negotiated says how much was written.
 //!
 //! # Limits
 //! - Body bytes and bytes in flight, see [`ReceiverOptions`]; of a body nobody wants, at most
@@ -39,10 +41,10 @@ use wal::{Durable, SharedClock};
 
 use crate::admit::Permit;
 use crate::answer::Answer;
-use crate::append::{Appender, Failure};
+use crate::append::{self, Appender, Failure};
 use crate::connection::Connection;
 use crate::decode::snappy;
-use crate::negotiate::check_head;
+use crate::negotiate::{Message, check_head};
 use crate::options::ReceiverOptions;
 use crate::stats::{CUT_OFF, Counters, ReceiverStats};
 
@@ -133,29 +135,40 @@ pub(crate) async fn respond(
         status: CUT_OFF,
     };
     let answer = match take(receiver, connection, request).await {
-        Ok(()) => Answer::stored(),
-        Err(answer) => answer,
+        Ok(answer) | Err(answer) => answer,
     };
     counted.status = answer.status().as_u16();
     answer.into_response()
 }
 
-/// The main path. An answer other than 204 leaves as an error.
+/// Negotiates the message, then takes the body.
 async fn take(
     receiver: &Receiver,
     connection: &Connection,
     request: Request<Incoming>,
-) -> Result<(), Answer> {
-    let (head, mut body) = request.into_parts();
-    if let Err(answer) = check_head(&head, body.size_hint().exact(), &receiver.options) {
-        return Err(drain(receiver, &head, body, answer).await);
+) -> Result<Answer, Answer> {
+    let (head, body) = request.into_parts();
+    match check_head(&head, body.size_hint().exact(), &receiver.options) {
+        Ok(message) => take_body(receiver, connection, (&head, body), message)
+            .await
+            .map_err(|answer| answer.for_message(message)),
+        Err(answer) => Err(drain(receiver, &head, body, answer).await),
     }
+}
+
+/// The main path. What stands in its way leaves as an error.
+async fn take_body(
+    receiver: &Receiver,
+    connection: &Connection,
+    (head, mut body): (&Parts, Incoming),
+    message: Message,
+) -> Result<Answer, Answer> {
     let mut permit = receiver.stats.bytes.permit();
     let mut compressed = Buffer::new(&receiver.worker);
     let read = read(receiver, &mut body, &mut permit, &mut compressed.bytes);
     match tokio::time::timeout(receiver.options.read_timeout, read).await {
         Ok(Ok(())) => {}
-        Ok(Err(answer)) => return Err(drain(receiver, &head, body, answer).await),
+        Ok(Err(answer)) => return Err(drain(receiver, head, body, answer).await),
         Err(_) => return Err(Answer::body_too_slow(receiver.options.read_timeout)),
     }
     let mut positions = connection.positions.take();
@@ -163,20 +176,20 @@ async fn take(
         receiver,
         connection,
         &mut permit,
-        &compressed.bytes,
+        (message, &compressed.bytes),
         &mut positions,
     );
     drop(compressed);
-    let refused = appended?;
+    let answer = appended?;
     for (store, position) in receiver.options.stores.iter().zip(&positions) {
         let mut durable = receiver.worker.durables[*store].clone();
-        durable
-            .reached(*position)
-            .await
-            .map_err(|error| Answer::log(&error))?;
+        if let Err(error) = durable.reached(*position).await {
+            receiver.worker.appender.borrow_mut().forget_metadata();
+            return Err(Answer::log(&error));
+        }
     }
     connection.positions.replace(positions);
-    refused.map_or(Ok(()), Err)
+    Ok(answer)
 }
 
 /// Reads the whole body into `out`.
@@ -206,15 +219,14 @@ async fn read(
     Ok(())
 }
 
-/// Appends the body to the receiver's stores. `Ok(Some(_))` is the answer to give once the rest is
-/// durable, when something was refused.
+/// Appends the body to the receiver's stores. `Ok` is the answer to give once it is durable.
 fn append(
     receiver: &Receiver,
     connection: &Connection,
     permit: &mut Permit<'_>,
-    compressed: &[u8],
+    (message, compressed): (Message, &[u8]),
     positions: &mut Vec<wal::Position>,
-) -> Result<Option<Answer>, Answer> {
+) -> Result<Answer, Answer> {
     let limit = receiver.options.body_bytes_max;
     let claimed = snappy::claimed_length(compressed, limit)
         .map_err(|refused| Answer::snappy(refused, limit))?;
@@ -224,7 +236,13 @@ fn append(
     receiver.counters().received(compressed.len(), claimed);
     let mut appender = receiver.worker.appender.borrow_mut();
     let mut route = connection.route.borrow_mut();
-    match appender.append(compressed, claimed, &mut route, positions) {
+    let request = append::Incoming {
+        compressed,
+        claimed,
+        message,
+        now: receiver.worker.clock.monotonic(),
+    };
+    match appender.append(request, &mut route, positions) {
         Ok(()) => {}
         Err(Failure::Snappy(refused)) => return Err(Answer::snappy(refused, limit)),
         Err(Failure::Malformed(malformed)) => return Err(Answer::malformed(malformed)),
@@ -233,8 +251,18 @@ fn append(
     receiver
         .counters()
         .stored(&appender.batch, route.stores.is_empty());
+    receiver
+        .counters()
+        .metadata_known(appender.metadata_held_back());
     let refused = &appender.batch.refused;
-    let answer = (!refused.is_empty()).then(|| Answer::refused(refused));
+    let mut answer = if refused.is_empty() {
+        Answer::stored()
+    } else {
+        Answer::refused(refused)
+    };
+    if message == Message::V2 {
+        answer = answer.with_written(appender.batch.written());
+    }
     appender.finish();
     Ok(answer)
 }

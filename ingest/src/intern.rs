@@ -20,11 +20,8 @@ use std::ops::Range;
 
 use wal::{NewSeries, SeriesGuard, SeriesRef};
 
-use crate::decode::labels::LabelSet;
+use crate::decode::labels::{LabelSet, SHOWN_BYTES_MAX};
 use crate::decode::{Batch, Brought, Malformed, NotAllowed, Resolve, Slot};
-
-/// How much of a refused series' labels an answer shows.
-const SHOWN_BYTES_MAX: usize = 200;
 
 /// A series to be defined when the whole request has been read.
 #[derive(Debug)]
@@ -230,7 +227,7 @@ impl RawRecords {
         records.extend(batch.records.iter().map(|record| wal::RawRecord {
             series: record.series,
             kind: record.kind,
-            bytes: body.get(record.bytes.clone()).unwrap_or_default(),
+            bytes: batch.bytes(body, &record.bytes),
         }));
         let result = with(&records);
         records.clear();

@@ -11,7 +11,7 @@
 //! | `listen` | address -> one socket per shard |
 //! | `connection` | socket -> requests in order, with deadlines |
 //! | `http` | request -> answer: the main path of a request |
-//! | `negotiate` | head of a request -> may it go on |
+//! | `negotiate` | head of a request -> may it go on, and as which message |
 //! | `admit` | bytes and connections at work -> may one more come in |
 //! | `append` | compressed body -> positions in the log |
 //! | `decode` | body -> batch of samples and records |
@@ -48,6 +48,6 @@ mod stats;
 
 pub use decode::labels::Reason;
 pub use error::Error;
-pub use options::{CONNECTIONS_MAX_DEFAULT, ReceiverOptions, ShardsOptions};
+pub use options::{CONNECTIONS_MAX_DEFAULT, Message, ReceiverOptions, ShardsOptions};
 pub use shard::Shards;
 pub use stats::{CUT_OFF, DURATION_BUCKETS_US, ReceiverStats, STATUS_CODES, Snapshot};

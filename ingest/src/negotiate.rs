@@ -1,4 +1,4 @@
-//! Turns the head of a request into "this is a remote-write 1.0 request" or the answer why not.
+//! Turns the head of a request into the message its body holds, or into the answer why not.
 
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use hyper::http::request::Parts;
@@ -11,24 +11,52 @@ use crate::options::ReceiverOptions;
 const PATHS: [&str; 2] = ["/api/v1/metrics/write", "/api/v1/write"];
 const MEDIA_TYPE: &str = "application/x-protobuf";
 const ENCODING: &str = "snappy";
-const MESSAGE: &str = "prometheus.WriteRequest";
 
-/// Refuses everything that is no remote-write 1.0 request, before its body is read. `length` is
-/// that of the body, if the head says so.
+/// The message a body holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// `prometheus.WriteRequest` of remote write 1.0.
+    V1,
+    /// `io.prometheus.write.v2.Request` of remote write 2.0.
+    V2,
+}
+
+impl Message {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V1, Self::V2];
+
+    /// Its name in the `proto` parameter of a content type.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "prometheus.WriteRequest",
+            Self::V2 => "io.prometheus.write.v2.Request",
+        }
+    }
+
+    /// The message of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.as_str() == name)
+    }
+}
+
+/// Refuses everything that is no remote-write request of an accepted message, before its body is
+/// read. `length` is that of the body, if the head says so.
 pub(crate) fn check_head(
     head: &Parts,
     length: Option<u64>,
     options: &ReceiverOptions,
-) -> Result<(), Answer> {
+) -> Result<Message, Answer> {
     if !PATHS.contains(&head.uri.path()) {
         return Err(Answer::not_found(PATHS[0]));
     }
     if head.method != Method::POST {
         return Err(Answer::only_post());
     }
-    if let Some(given) = unusual(&head.headers, &CONTENT_TYPE, MEDIA_TYPE) {
-        check_content_type(&given).map_err(Answer::unsupported)?;
-    }
+    let given = unusual(&head.headers, &CONTENT_TYPE, MEDIA_TYPE);
+    let message = message_of(given.as_deref().unwrap_or_default(), &options.messages)
+        .map_err(Answer::unsupported)?;
     if let Some(given) = unusual(&head.headers, &CONTENT_ENCODING, ENCODING)
         && !given.is_empty()
         && !given.eq_ignore_ascii_case(ENCODING)
@@ -42,13 +70,11 @@ pub(crate) fn check_head(
     if let Some(length) = length
         && usize::try_from(length).map_or(true, |length| length > limit)
     {
-        return Err(Answer::too_large(
-            "the compressed body",
-            Some(length),
-            limit,
-        ));
+        return Err(
+            Answer::too_large("the compressed body", Some(length), limit).for_message(message),
+        );
     }
-    Ok(())
+    Ok(message)
 }
 
 /// What a header says, unless it is not there or exactly `usual`. Several values are trimmed and
@@ -71,32 +97,31 @@ fn shown(value: &str) -> String {
     format!("{cut:?}")
 }
 
-/// Checks media type and the `proto` parameter, if there is one.
-fn check_content_type(given: &str) -> Result<(), String> {
+/// Checks media type and the `proto` parameter; without one it is remote write 1.0.
+fn message_of(given: &str, accepted: &[Message]) -> Result<Message, String> {
     let mut parts = split_parameters(given).into_iter();
     let media_type = parts.next().unwrap_or_default();
-    if media_type.is_empty() && parts.len() == 0 {
-        return Ok(());
-    }
-    if !media_type.eq_ignore_ascii_case(MEDIA_TYPE) {
+    let is_empty = media_type.is_empty() && parts.len() == 0;
+    if !is_empty && !media_type.eq_ignore_ascii_case(MEDIA_TYPE) {
         return Err(format!(
             "content type {} is not supported, only {MEDIA_TYPE}",
             shown(&media_type)
         ));
     }
+    let mut named = Message::V1.as_str().to_owned();
     for parameter in parts {
-        let Some((name, value)) = parameter.split_once('=') else {
-            continue;
-        };
-        let message = unquoted(value.trim());
-        if name.trim().eq_ignore_ascii_case("proto") && message != MESSAGE {
-            return Err(format!(
-                "protobuf message {} is not supported, only {MESSAGE} (remote write 1.0)",
-                shown(&message)
-            ));
+        if let Some((name, value)) = parameter.split_once('=')
+            && name.trim().eq_ignore_ascii_case("proto")
+        {
+            named = unquoted(value.trim());
         }
     }
-    Ok(())
+    let message = Message::from_name(&named).filter(|one| accepted.contains(one));
+    message.ok_or_else(|| {
+        let accepted: Vec<_> = accepted.iter().map(|one| one.as_str()).collect();
+        let (named, accepted) = (shown(&named), accepted.join(" and "));
+        format!("protobuf message {named} is not supported, only {accepted}")
+    })
 }
 
 /// The parts between semicolons that stand outside quotes, trimmed.
@@ -157,7 +182,13 @@ mod tests {
             "application/x-protobuf; proto=\"prometheus\\.WriteRequest\"",
             "application/x-protobuf;",
         ] {
-            assert_eq!(check_content_type(given), Ok(()), "{given}");
+            assert_eq!(message_of(given, &Message::ALL), Ok(Message::V1), "{given}");
+        }
+        for given in [
+            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+            "application/x-protobuf; proto=\"io.prometheus.write.v2.Request\"",
+        ] {
+            assert_eq!(message_of(given, &Message::ALL), Ok(Message::V2), "{given}");
         }
     }
 
@@ -166,14 +197,26 @@ mod tests {
         for given in [
             "text/plain",
             "application/x-protobuf-x",
-            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+            "application/x-protobuf;proto=io.prometheus.write.v3.Request",
             "application/x-protobuf;proto=Prometheus.WriteRequest",
             "application/x-protobuf;proto=",
             ";proto=prometheus.WriteRequest",
             "application/json, application/x-protobuf",
         ] {
-            let reason = check_content_type(given).unwrap_err();
+            let reason = message_of(given, &Message::ALL).unwrap_err();
             assert!(reason.contains("only "), "{given}: {reason}");
         }
+    }
+
+    #[test]
+    fn a_message_that_is_not_accepted_is_refused() {
+        let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+        let reason = message_of(v2, &[Message::V1]).unwrap_err();
+        assert!(reason.ends_with("only prometheus.WriteRequest"), "{reason}");
+        let reason = message_of("", &[Message::V2]).unwrap_err();
+        assert!(
+            reason.ends_with("only io.prometheus.write.v2.Request"),
+            "{reason}"
+        );
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use wal::{IoEngine, SharedClock};
 
+pub use crate::negotiate::Message;
+
 /// Connections per receiver when the setting is 0: enough for a fleet, and bounded.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 16_384;
 
@@ -31,6 +33,8 @@ pub struct ReceiverOptions {
     /// Where requests go: indexes into the stores given to `Shards::start`, in the order of
     /// `forward_to`. Empty: requests are checked, counted and dropped.
     pub stores: Vec<usize>,
+    /// The messages that are accepted; others are answered 415.
+    pub messages: Vec<Message>,
     /// Most connections at a time; 0 means [`CONNECTIONS_MAX_DEFAULT`].
     pub connections_max: usize,
     /// Most time for the head of a request from its first byte, and again for its body.
@@ -46,13 +50,14 @@ pub struct ReceiverOptions {
 }
 
 impl ReceiverOptions {
-    /// The defaults of `prometheus.receive_http`.
+    /// The defaults of `prometheus.receive_http`, with every message accepted.
     #[must_use]
     pub fn new(name: impl Into<String>, address: SocketAddr, stores: Vec<usize>) -> Self {
         Self {
             name: name.into(),
             address,
             stores,
+            messages: Message::ALL.to_vec(),
             connections_max: 0,
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),

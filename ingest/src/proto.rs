@@ -1,8 +1,10 @@
-//! Turns remote-write 1.0 messages into plain structs and back, the slow and obvious way.
+//! Turns remote-write messages into plain structs and back, the slow and obvious way.
 //!
 //! Nothing on the line from socket to log uses this: it is the oracle the hand-written scanner is
 //! tested against, and what the demo and the benches build requests with. Field numbers and types
 //! are those of the protocol.
+
+pub mod v2;
 
 use prost::Message;
 

@@ -73,25 +73,23 @@ impl Counters {
 
     /// Counts what a request held that was taken; `dropped` if there is no store to put it in.
     pub(crate) fn stored(&self, batch: &Batch, dropped: bool) {
-        add(&self.samples, batch.samples.len());
         if dropped {
             add(
                 &self.dropped_items,
                 batch.samples.len() + batch.records.len(),
             );
         }
-        let mut kinds = [0usize; 3];
-        for record in &batch.records {
-            match record.kind {
-                wal::RecordKind::Exemplar => kinds[0] += 1,
-                wal::RecordKind::Histogram => kinds[1] += 1,
-                wal::RecordKind::Metadata => kinds[2] += 1,
-            }
-        }
-        for (counter, count) in [&self.exemplars, &self.histograms, &self.metadata]
-            .iter()
-            .zip(kinds)
-        {
+        let written = batch.written();
+        add(&self.samples, written.samples);
+        let records = batch.samples.len() + batch.records.len() - written.samples;
+        for (counter, count) in [
+            (&self.exemplars, written.exemplars),
+            (&self.histograms, written.histograms),
+            (
+                &self.metadata,
+                records - written.exemplars - written.histograms,
+            ),
+        ] {
             if count > 0 {
                 add(counter, count);
             }
@@ -101,6 +99,13 @@ impl Counters {
                 self.refused_series[at].fetch_add(batch.refused.series[at], Ordering::Relaxed);
                 self.refused_items[at].fetch_add(batch.refused.items[at], Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Metadata that the log has.
+    pub(crate) fn metadata_known(&self, count: usize) {
+        if count > 0 {
+            add(&self.metadata, count);
         }
     }
 

@@ -84,7 +84,7 @@ fn bad_requests() -> Vec<Bad> {
     let good = body("up", 1.0);
     let write = "POST /api/v1/metrics/write";
     let zip = |bytes: &[u8]| snap::raw::Encoder::new().compress_vec(bytes).unwrap();
-    let v2 = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
+    let v3 = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v3.Request\r\n";
     let mut all = vec![
         bad(
             with_head("POST /api/v1/other", "", &good),
@@ -98,7 +98,7 @@ fn bad_requests() -> Vec<Bad> {
             "\"text/plain\"",
         ),
         bad(
-            with_head(write, v2, &good),
+            with_head(write, v3, &good),
             415,
             "only prometheus.WriteRequest",
         ),

@@ -14,8 +14,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 use shipper::ack::FrameNumber;
 use shipper::batch::Batch;
-use shipper::encode::RemoteWriteV1;
+use shipper::encode::{RemoteWriteV1, RemoteWriteV2};
 use shipper::labels::{ExternalLabels, canonical};
+use shipper::metadata::MetadataCache;
 use shipper::outgoing::{OUTGOING_BYTES_MAX, Outgoing, OutgoingLabels};
 use wal::{Sample, SeriesRef};
 
@@ -27,6 +28,16 @@ const METRICS_PER_TARGET: u32 = 250;
 struct WriteRequest {
     #[prost(message, repeated, tag = "1")]
     timeseries: Vec<TimeSeries>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MetricMetadata {
+    #[prost(int32, tag = "1")]
+    kind: i32,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(string, tag = "4")]
+    help: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -179,6 +190,53 @@ fn encode(criterion: &mut Criterion) {
         });
     });
     group.finish();
+    encode_v2(criterion, &batches, labels_of);
+}
+
+fn encode_v2<'a>(
+    criterion: &mut Criterion,
+    batches: &[Batch],
+    labels_of: impl Fn(SeriesRef) -> &'a [u8] + Copy,
+) {
+    let mut group = criterion.benchmark_group("remote_write_v2");
+    group.throughput(Throughput::Elements(u64::from(SERIES)));
+    for (name, described) in [("plain", false), ("with_metadata", true)] {
+        let metadata = Arc::new(MetadataCache::default());
+        if described {
+            describe(&metadata);
+        }
+        let mut encoder = RemoteWriteV2::new(metadata);
+        let wire: usize = batches
+            .iter()
+            .map(|batch| encoder.encode(batch, labels_of).unwrap().body.len())
+            .sum();
+        println!(
+            "{name}: {:.1} bytes per sample",
+            wire as f64 / f64::from(SERIES)
+        );
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for batch in batches {
+                    black_box(encoder.encode(batch, labels_of).unwrap().body.len());
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Metadata for every metric.
+fn describe(metadata: &MetadataCache) {
+    for subject in SUBJECTS {
+        for aspect in ASPECTS {
+            let message = MetricMetadata {
+                kind: 1,
+                name: format!("{subject}_{aspect}"),
+                help: format!("What {subject} is about, in {aspect}."),
+            };
+            metadata.learn(&message.encode_to_vec());
+        }
+    }
 }
 
 /// From strings and samples to a compressed body, as generated code does it.

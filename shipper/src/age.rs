@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use wal::{RecordKind, SharedClock};
+use wal::{RecordKind, SharedClock, StartedSample};
 
 use crate::batch::Batch;
 use crate::wire::{Fields, Value};
@@ -47,6 +47,10 @@ pub(crate) fn is_older(kind: RecordKind, message: &[u8], oldest_ms: i64) -> bool
     let field = match kind {
         RecordKind::Exemplar => EXEMPLAR_TIMESTAMP,
         RecordKind::Histogram => HISTOGRAM_TIMESTAMP,
+        RecordKind::StartedSample => {
+            let started = StartedSample::from_bytes(message);
+            return started.is_some_and(|one| one.timestamp_ms < oldest_ms);
+        }
         RecordKind::Metadata => return false,
     };
     if oldest_ms == i64::MIN {

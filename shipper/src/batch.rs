@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use wal::{DropReason, RecordKind, Sample, SeriesRef};
+use wal::{DropReason, RecordKind, Sample, SeriesRef, StartedSample};
 
 use crate::ack::{Done, FrameNumber};
 use crate::encode::LeftOut;
@@ -26,8 +26,18 @@ pub struct OwnedRecord {
     pub series: SeriesRef,
     /// What the bytes are.
     pub kind: RecordKind,
-    /// The protobuf message.
+    /// The protobuf message, or a [`StartedSample`].
     pub bytes: Box<[u8]>,
+}
+
+impl OwnedRecord {
+    /// The timestamp of a sample with a start timestamp.
+    pub(crate) fn started_ms(&self) -> Option<i64> {
+        if self.kind != RecordKind::StartedSample {
+            return None;
+        }
+        StartedSample::from_bytes(&self.bytes).map(|started| started.timestamp_ms)
+    }
 }
 
 /// Neighbouring records of one frame.
@@ -128,8 +138,14 @@ impl Batch {
     }
 
     /// What the ack window is told when the batch has come to its end: what was not left out was
-    /// delivered, or `dropped` for this reason.
-    pub(crate) fn done(&self, left_out: &[LeftOut], dropped: Option<DropReason>) -> Vec<Done> {
+    /// delivered, or `dropped` for this reason but for `written` records. Which those were is not
+    /// known; the first are taken for them.
+    pub(crate) fn done(
+        &self,
+        left_out: &[LeftOut],
+        dropped: Option<DropReason>,
+        mut written: u64,
+    ) -> Vec<Done> {
         let mut left_out = left_out.iter().peekable();
         let mut done = Vec::with_capacity(self.runs.len());
         for (number, run) in self.runs.iter().enumerate() {
@@ -144,6 +160,15 @@ impl Batch {
                 done.push(Done {
                     records,
                     dropped: Some(left.reason),
+                    ..rest
+                });
+            }
+            if dropped.is_some() && written > 0 {
+                let records = rest.records.min(written);
+                (rest.records, written) = (rest.records - records, written - records);
+                done.push(Done {
+                    records,
+                    dropped: None,
                     ..rest
                 });
             }
@@ -198,7 +223,10 @@ impl Batch {
 
     /// The newest sample.
     pub(crate) fn highest_timestamp_ms(&self) -> Option<i64> {
-        self.samples.iter().map(|sample| sample.timestamp_ms).max()
+        let plain = self.samples.iter().map(|sample| sample.timestamp_ms);
+        plain
+            .chain(self.raw.iter().filter_map(OwnedRecord::started_ms))
+            .max()
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::backoff::Backoff;
-use crate::encode::{RemoteWriteV1, TEMPLATE_BYTES_MAX};
+use crate::encode::{Encoder, RemoteWriteV1, TEMPLATE_BYTES_MAX};
 use crate::options::Resolved;
 use crate::outgoing::{OUTGOING_BYTES_MAX, OutgoingLabels};
 use crate::queue::Queue;
@@ -43,7 +43,11 @@ impl Crew {
         for queue in &queues {
             let outgoing = OutgoingLabels::new(Arc::clone(&resolved.outgoing), label_bytes);
             let templates = shared.stats.templates();
-            let encoder = RemoteWriteV1::new().with_templates(template_bytes, templates);
+            let encoder = Encoder::new(
+                shared.message(),
+                RemoteWriteV1::new().with_templates(template_bytes, templates),
+                Arc::clone(&shared.metadata),
+            );
             tasks.spawn(worker(shared, queue, resolved, (encoder, outgoing)).run());
         }
         shared.stats.set_shards(shards);
@@ -90,7 +94,7 @@ fn worker(
     shared: &Arc<Shared>,
     queue: &Arc<Queue>,
     resolved: &Resolved,
-    encoder: (RemoteWriteV1, OutgoingLabels),
+    encoder: (Encoder, OutgoingLabels),
 ) -> Worker {
     let options = &resolved.options.queue;
     let backoff = Backoff::new(options.min_backoff, options.max_backoff);

@@ -13,6 +13,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -26,7 +27,8 @@ use crate::crew::join_all;
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::health::Health;
-use crate::options::EndpointOptions;
+use crate::metadata::{self, MetadataCache};
+use crate::options::{EndpointOptions, ProtobufMessage};
 use crate::rejected::Rejected;
 use crate::report::Reporter;
 use crate::send::Sender;
@@ -76,6 +78,9 @@ impl Endpoint {
             drain: Drain::new(options.drain),
             age: AgeLimit::new(options.queue.sample_age_limit, &clock),
             clock,
+            metadata: Arc::new(MetadataCache::default()),
+            is_v2: AtomicBool::new(options.protobuf_message == ProtobufMessage::V2),
+            falls_back: options.fallback_to_v1,
         });
         tracing::info!(
             endpoint = options.name,
@@ -87,9 +92,16 @@ impl Endpoint {
         let (stop, stopped) = watch::channel(Stop::No);
         let mut tasks = JoinSet::new();
         let within_runtime = runtime.enter();
+        let repeat = metadata::repeat(Arc::clone(&shared), options.metadata.clone());
         let tailer = Tailer::new(shared, saved.tail(), resolved, shards, Arc::default());
         drop(within_runtime);
-        tasks.spawn_on(tailer.run(stopped), runtime);
+        let shipping = async {
+            tokio::select! {
+                () = tailer.run(stopped) => {}
+                never = repeat => never,
+            }
+        };
+        tasks.spawn_on(shipping, runtime);
         Ok(EndpointHandle {
             url,
             saved,

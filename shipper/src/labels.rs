@@ -86,6 +86,14 @@ impl<'a> Labels<'a> {
     }
 }
 
+/// The first label: name, value, and how many bytes it takes.
+pub(crate) fn first_label(labels: &[u8]) -> Option<(&[u8], &[u8], usize)> {
+    let mut walk = Labels { rest: labels };
+    let label = walk.next().ok()??;
+    let value = label.value().ok()?;
+    Some((label.name, value, labels.len() - walk.rest.len()))
+}
+
 /// Calls `found` with the name and the value of every label. False if the bytes end otherwise.
 pub fn for_each(labels: &[u8], mut found: impl FnMut(&[u8], &[u8])) -> bool {
     let mut walk = Labels::new(labels);

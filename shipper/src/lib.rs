@@ -16,6 +16,7 @@
 //! | `shard` | a queue into delivered batches; owns and runs the four below |
 //! | [`batch`] | queued records into the content of a request |
 //! | [`encode`] | a batch into a request body |
+//! | [`metadata`] | metadata records into what is known of metric families |
 //! | `send` | a body into an outcome |
 //! | `http` | a body into an answer: credentials, TLS, proxies, redirects |
 //! | [`replay`] | records read again into delivered requests, without a position |
@@ -43,9 +44,9 @@
 //!
 //! # Limits
 //! - Per endpoint: (shards + 1) queues of `capacity` records (24 bytes per sample), one batch and
-//!   two encode buffers per shard, two bytes per series, and at most 64 MiB of templates (`encode`); while
-//!   far behind one pack (25 MB). With relabel rules or external labels: a byte more per series, and the
-//!   label bytes that `outgoing` keeps.
+//!   two encode buffers per shard, two bytes per series, at most 64 MiB of templates (`encode`), and
+//!   [`metadata::CACHE_BYTES_MAX`] of metadata; while far behind one pack (25 MB). With relabel rules or
+//!   external labels: a byte more per series, and the label bytes that `outgoing` keeps.
 
 #![forbid(unsafe_code)]
 
@@ -62,6 +63,7 @@ mod governor;
 mod health;
 mod http;
 pub mod labels;
+pub mod metadata;
 pub mod options;
 pub mod outcome;
 pub mod outgoing;
@@ -86,6 +88,6 @@ pub use http::{
     Auth, HttpOptions, InvalidOption, OAuth2Options, ProxyOptions, Secret, SecretSource,
     SigV4Options, TlsOptions, TlsVersion,
 };
-pub use options::{EndpointOptions, QueueOptions};
+pub use options::{EndpointOptions, MetadataOptions, ProtobufMessage, QueueOptions};
 pub use stats::{Counts, Snapshot, Stats};
 pub use wal::DropReason;

@@ -24,6 +24,9 @@ const SHARDS_MAX: u16 = 1024;
 /// A larger queue per shard is a typing error: it is memory, and the log is the real queue.
 const CAPACITY_MAX: usize = 10_000_000;
 
+/// A shorter interval is a typing error: all that is known is sent each time.
+const METADATA_INTERVAL_LEAST: Duration = Duration::from_secs(1);
+
 /// Headers that belong to the protocol or the connection. `authorization` has its own argument.
 const RESERVED_HEADERS: [&str; 16] = [
     "accept-encoding",
@@ -86,6 +89,56 @@ impl Default for QueueOptions {
     }
 }
 
+/// The message that requests hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ProtobufMessage {
+    /// `prometheus.WriteRequest` of remote write 1.0.
+    #[default]
+    V1,
+    /// `io.prometheus.write.v2.Request` of remote write 2.0.
+    V2,
+}
+
+impl ProtobufMessage {
+    /// Its name, as in configurations and content types.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "prometheus.WriteRequest",
+            Self::V2 => "io.prometheus.write.v2.Request",
+        }
+    }
+
+    /// The message of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::V1, Self::V2]
+            .into_iter()
+            .find(|one| one.as_str() == name)
+    }
+}
+
+/// How metadata is sent; the `metadata_config` block.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MetadataOptions {
+    /// Whether it is sent.
+    pub send: bool,
+    /// Remote write 1.0: how often what is known is sent again.
+    pub send_interval: Duration,
+    /// Remote write 1.0: most metric families per request of these.
+    pub max_samples_per_send: usize,
+}
+
+impl Default for MetadataOptions {
+    fn default() -> Self {
+        Self {
+            send: true,
+            send_interval: Duration::from_secs(60),
+            max_samples_per_send: 2000,
+        }
+    }
+}
+
 /// The arguments of one endpoint.
 #[derive(Clone)]
 pub struct EndpointOptions {
@@ -103,8 +156,12 @@ pub struct EndpointOptions {
     pub send_exemplars: bool,
     /// Whether native histograms are sent.
     pub send_native_histograms: bool,
-    /// Whether metadata is sent.
-    pub send_metadata: bool,
+    /// The message that requests hold.
+    pub protobuf_message: ProtobufMessage,
+    /// Whether an endpoint that answers 415 to remote write 2.0 is sent 1.0 until the next start.
+    pub fallback_to_v1: bool,
+    /// How metadata is sent.
+    pub metadata: MetadataOptions,
     /// Queues, batches and waits.
     pub queue: QueueOptions,
     /// How fast a backlog may be sent.
@@ -131,7 +188,9 @@ impl EndpointOptions {
             },
             send_exemplars: true,
             send_native_histograms: false,
-            send_metadata: true,
+            protobuf_message: ProtobufMessage::default(),
+            fallback_to_v1: true,
+            metadata: MetadataOptions::default(),
             queue: QueueOptions::default(),
             drain: DrainOptions::default(),
             external_labels: BTreeMap::new(),
@@ -163,6 +222,13 @@ impl EndpointOptions {
         }
         if self.remote_timeout.is_zero() {
             return Err(self.invalid("remote_timeout", "must be more than 0"));
+        }
+        if self.metadata.send_interval < METADATA_INTERVAL_LEAST {
+            return Err(self.invalid("metadata_config.send_interval", "must be at least 1s"));
+        }
+        if !(1..=CAPACITY_MAX).contains(&self.metadata.max_samples_per_send) {
+            let problem = "must be between 1 and 10000000";
+            return Err(self.invalid("metadata_config.max_samples_per_send", problem));
         }
         if self.external_labels.keys().any(String::is_empty) {
             return Err(self.invalid("external_labels", "a label name must not be empty"));
@@ -293,7 +359,9 @@ impl fmt::Debug for EndpointOptions {
             .field("http", &self.http)
             .field("send_exemplars", &self.send_exemplars)
             .field("send_native_histograms", &self.send_native_histograms)
-            .field("send_metadata", &self.send_metadata)
+            .field("protobuf_message", &self.protobuf_message)
+            .field("fallback_to_v1", &self.fallback_to_v1)
+            .field("metadata", &self.metadata)
             .field("queue", &self.queue)
             .field("drain", &self.drain)
             .field("external_labels", &self.external_labels)

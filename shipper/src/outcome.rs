@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::stats::Counts;
+
 /// The three ends of a send.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
@@ -31,4 +33,8 @@ pub(crate) struct Attempt {
     pub(crate) outcome: Outcome,
     /// The answer's beginning or the error; safe to log. Empty after an ack.
     pub(crate) detail: String,
+    /// Remote write 2.0: the records that the endpoint has all the same, where it refuses.
+    pub(crate) written: Option<Counts>,
+    /// The endpoint does not know the message (415).
+    pub(crate) is_unsupported: bool,
 }

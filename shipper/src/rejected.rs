@@ -236,6 +236,7 @@ fn series_of<'a>(
             RecordKind::Exemplar => "exemplar",
             RecordKind::Histogram => "histogram",
             RecordKind::Metadata => "metadata",
+            RecordKind::StartedSample => "started_sample",
         };
         let of_kind = letter.others.entry(kind).or_insert_with(|| json!([]));
         if let Some(list) = of_kind

@@ -7,24 +7,27 @@
 //! - A request that may still be taken is repeated for ever, with backoff, as by a shard.
 //! - A refusal is the caller's to judge; the batch is not divided.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use wal::{Sample, SeriesRef, SharedClock};
 
 use crate::ack::FrameNumber;
 use crate::backoff::Backoff;
 use crate::batch::{Batch, OwnedRecord, RAW_BYTES_MAX};
-use crate::encode::RemoteWriteV1;
+use crate::encode::{Encoder, RemoteWriteV1};
 use crate::error::Error;
+use crate::metadata::MetadataCache;
 use crate::options::EndpointOptions;
 use crate::outcome::Outcome;
 use crate::outgoing::{OUTGOING_BYTES_MAX, OutgoingLabels};
-use crate::send::Sender;
+use crate::send::{Body, Sender};
 use crate::stats::Counts;
 
 /// Sends batches to one endpoint.
 pub struct Replay {
     sender: Sender,
-    encoder: RemoteWriteV1,
+    encoder: Encoder,
     outgoing: OutgoingLabels,
     backoff: Backoff,
     batch: Batch,
@@ -44,7 +47,7 @@ impl std::fmt::Debug for Replay {
 pub struct Replayed {
     /// Records the endpoint has taken, or refused.
     pub sent: Counts,
-    /// Records that remote write 1.0 cannot carry.
+    /// Records that the protocol cannot carry.
     pub left_out: Counts,
     /// The endpoint's answer, if that was no.
     pub refused: Option<String>,
@@ -62,7 +65,11 @@ impl Replay {
             sender: Sender::new(&resolved, 1, clock)?,
             backoff: Backoff::new(queue.min_backoff, queue.max_backoff),
             batch_records_max: queue.max_samples_per_send,
-            encoder: RemoteWriteV1::new(),
+            encoder: Encoder::new(
+                resolved.options.protobuf_message,
+                RemoteWriteV1::new(),
+                Arc::new(MetadataCache::default()),
+            ),
             outgoing: OutgoingLabels::new(resolved.outgoing, OUTGOING_BYTES_MAX),
             batch: Batch::default(),
         })
@@ -127,9 +134,14 @@ impl Replay {
         if encoded.sent.total() == 0 {
             return replayed;
         }
-        let body = Bytes::copy_from_slice(encoded.body);
+        let (bytes, sent) = (Bytes::copy_from_slice(encoded.body), encoded.sent);
+        let body = Body {
+            bytes,
+            message: self.encoder.message(),
+            sent,
+        };
         for attempt in 0.. {
-            let result = self.sender.send(body.clone(), attempt).await;
+            let result = self.sender.send(&body, attempt).await;
             match result.outcome {
                 Outcome::Ack => break,
                 Outcome::Reject { .. } => {

@@ -137,6 +137,17 @@ impl Reporter {
         }
     }
 
+    /// The endpoint does not know remote write 2.0.
+    pub(crate) fn fell_back(&self, answer: &str) {
+        let (endpoint, url) = (&*self.endpoint, &*self.url);
+        tracing::warn!(
+            endpoint,
+            url,
+            answer,
+            "the endpoint does not know remote write 2.0: it is sent 1.0 until the next start"
+        );
+    }
+
     /// The endpoint answered as it should. Returns how long it had not, if that was logged.
     pub(crate) fn succeeded(&self, now: Duration) -> Option<Duration> {
         if !self.in_outage.load(Relaxed) {

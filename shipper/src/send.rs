@@ -4,6 +4,8 @@
 //! - Outcomes are decided here and nowhere else: [`classify`] for answers, and an error before
 //!   there is an answer is always a retry.
 //!
+//! - What is written of a remote-write 2.0 request is what the answer says, not what was sent.
+//!
 //! # Failure
 //! - Refused connection, timeout, broken answer, unreadable credentials: retry.
 //!
@@ -21,14 +23,48 @@ use wal::SharedClock;
 
 use crate::error::Error;
 use crate::http::{HttpClient, Setup};
-use crate::options::Resolved;
+use crate::options::{ProtobufMessage, Resolved};
 use crate::outcome::{Attempt, Outcome};
 use crate::report::{EXCERPT_BYTES_MAX, excerpt};
+use crate::stats::Counts;
 
+/// What of a remote-write 2.0 request was written; a header that is not there is 0.
+const WRITTEN_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-prometheus-remote-write-samples-written"),
+    HeaderName::from_static("x-prometheus-remote-write-histograms-written"),
+    HeaderName::from_static("x-prometheus-remote-write-exemplars-written"),
+];
 const VERSION_HEADER: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
 const RETRY_ATTEMPT_HEADER: HeaderName = HeaderName::from_static("retry-attempt");
 /// A longer answer costs its connection.
 const DRAIN_BYTES_MAX: usize = 64 << 10;
+
+/// What a request carries.
+#[derive(Clone, Debug)]
+pub(crate) struct Body {
+    /// Compressed.
+    pub(crate) bytes: Bytes,
+    pub(crate) message: ProtobufMessage,
+    /// The records in it.
+    pub(crate) sent: Counts,
+}
+
+impl Body {
+    /// The headers that say what it is.
+    const fn headers(&self) -> [(HeaderName, HeaderValue); 2] {
+        let (content_type, version) = match self.message {
+            ProtobufMessage::V1 => ("application/x-protobuf", "0.1.0"),
+            ProtobufMessage::V2 => (
+                "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+                "2.0.0",
+            ),
+        };
+        [
+            (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+            (VERSION_HEADER, HeaderValue::from_static(version)),
+        ]
+    }
+}
 
 /// Sends the requests of one endpoint.
 pub(crate) struct Sender {
@@ -67,31 +103,99 @@ impl Sender {
     }
 
     /// One attempt to deliver `body`; `attempt` counts from 0.
-    pub(crate) async fn send(&self, body: Bytes, attempt: u64) -> Attempt {
+    pub(crate) async fn send(&self, body: &Body, attempt: u64) -> Attempt {
         let mut headers = self.headers.clone();
+        headers.extend(body.headers());
         if attempt > 0 {
             headers.insert(RETRY_ATTEMPT_HEADER, attempt.into());
         }
-        match self.client.post(&self.url, headers, body).await {
-            Ok(response) => self.judge(response).await,
-            Err(detail) => Attempt {
-                outcome: Outcome::Retry { after: None },
-                detail,
-            },
+        match self
+            .client
+            .post(&self.url, headers, body.bytes.clone())
+            .await
+        {
+            Ok(response) => self.judge(response, body).await,
+            Err(detail) => Attempt::retry(detail),
         }
     }
 
-    async fn judge(&self, response: Response) -> Attempt {
+    async fn judge(&self, response: Response, body: &Body) -> Attempt {
         let status = response.status();
+        let written = written(response.headers());
         let after = response.headers().get(header::RETRY_AFTER);
         let after = after.and_then(|value| retry_after(value.to_str().ok()?, self.clock.unix_ms()));
         let outcome = classify(status, after, self.retry_on_http_429);
         let answer = read_answer(response).await;
-        let detail = match outcome {
-            Outcome::Ack => String::new(),
-            _ => format!("{status}: {}", excerpt(&answer)),
+        let mut attempt = Attempt {
+            outcome,
+            detail: format!("{status}: {}", excerpt(&answer)),
+            written: None,
+            is_unsupported: status == StatusCode::UNSUPPORTED_MEDIA_TYPE,
         };
-        Attempt { outcome, detail }
+        if body.message == ProtobufMessage::V2 {
+            attempt.count(body.sent, written);
+        }
+        if attempt.outcome == Outcome::Ack {
+            attempt.detail.clear();
+        }
+        attempt
+    }
+}
+
+impl Attempt {
+    fn retry(detail: String) -> Self {
+        Self {
+            outcome: Outcome::Retry { after: None },
+            detail,
+            written: None,
+            is_unsupported: false,
+        }
+    }
+
+    /// Takes into account what a receiver of remote write 2.0 says that it has written.
+    ///
+    /// - Nothing of a request that it took: it is none, and has read the body as an empty message of
+    ///   1.0. That is no success, and the same again would be none either.
+    /// - A part: the rest is refused, and there is nothing to look for, as the good is stored.
+    fn count(&mut self, sent: Counts, written: Counts) {
+        let written = sent.without(sent.without(written));
+        let is_all = written == sent;
+        match &mut self.outcome {
+            Outcome::Ack if !is_all => {
+                let some = written.total() > 0;
+                let reason = if some {
+                    "not_all_written"
+                } else {
+                    "not_written"
+                };
+                self.outcome = Outcome::Reject {
+                    reason: reason.to_owned(),
+                    divisible: false,
+                };
+                self.detail
+                    .push_str("; the answer says that less was written than was sent");
+                self.written = Some(written);
+            }
+            Outcome::Reject { divisible, .. } if written.total() > 0 => {
+                *divisible = false;
+                self.written = Some(written);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What the headers of an answer say that was written.
+fn written(headers: &HeaderMap) -> Counts {
+    let [samples, histograms, exemplars] = WRITTEN_HEADERS.map(|name| {
+        let text = headers.get(name).and_then(|value| value.to_str().ok());
+        text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    });
+    Counts {
+        samples,
+        exemplars,
+        histograms,
+        metadata: 0,
     }
 }
 
@@ -140,11 +244,6 @@ async fn read_answer(mut response: Response) -> Vec<u8> {
 fn headers(resolved: &Resolved) -> HeaderMap {
     let mut headers = resolved.headers.clone();
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/x-protobuf"),
-    );
-    headers.insert(VERSION_HEADER, HeaderValue::from_static("0.1.0"));
     headers
 }
 

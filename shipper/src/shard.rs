@@ -7,7 +7,8 @@
 //! # Invariants
 //! - One request in flight, and a batch is repeated until it is decided before anything newer goes
 //!   out: order per series.
-//! - A refusal that may be the fault of a part is narrowed down to it (see [`Worker::divide`]).
+//! - A refusal that may be the fault of a part is narrowed down to it (see [`Worker::divide`]), unless
+//!   the answer says that the rest is written: that is not sent again.
 //! - The ack window hears of a batch after its outcome, never before; a worker that is dropped has
 //!   acked nothing that was not decided.
 //!
@@ -18,6 +19,8 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,14 +33,16 @@ use crate::age::{AgeLimit, take_older};
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::drain::Drain;
-use crate::encode::{LeftOut, RemoteWriteV1};
+use crate::encode::{Encoder, LeftOut};
 use crate::health::Health;
+use crate::metadata::MetadataCache;
+use crate::options::ProtobufMessage;
 use crate::outcome::{Attempt, Outcome};
 use crate::outgoing::OutgoingLabels;
 use crate::queue::{Level, Queue};
 use crate::rejected::{Refusal, Rejected};
 use crate::report::Reporter;
-use crate::send::Sender;
+use crate::send::{Body, Sender};
 use crate::stats::{Counts, Stats};
 
 /// Between the starts of two small requests of one shard.
@@ -63,11 +68,32 @@ pub(crate) struct Shared {
     pub(crate) drain: Drain,
     pub(crate) age: AgeLimit,
     pub(crate) clock: SharedClock,
+    pub(crate) metadata: Arc<MetadataCache>,
+    /// Requests hold remote write 2.0. Becomes false once, when the endpoint does not know it.
+    pub(crate) is_v2: AtomicBool,
+    /// Whether it may.
+    pub(crate) falls_back: bool,
 }
 
 impl Shared {
+    /// The message requests hold now.
+    pub(crate) fn message(&self) -> ProtobufMessage {
+        if self.is_v2.load(Relaxed) {
+            ProtobufMessage::V2
+        } else {
+            ProtobufMessage::V1
+        }
+    }
+
+    /// Remote write 1.0 from now on, for all shards; said once.
+    fn fall_back(&self, answer: &str) {
+        if self.is_v2.swap(false, Relaxed) {
+            self.reporter.fell_back(answer);
+        }
+    }
+
     /// Sends once; no answer if the batch is given up meanwhile and does not get one soon.
-    async fn send(&self, batch: &Batch, body: Bytes, attempt: u64) -> Option<Attempt> {
+    async fn send(&self, batch: &Batch, body: &Body, attempt: u64) -> Option<Attempt> {
         let mut sending = pin!(self.sender.send(body, attempt));
         tokio::select! {
             result = &mut sending => Some(result),
@@ -145,7 +171,7 @@ impl Shared {
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
-    encoder: RemoteWriteV1,
+    encoder: Encoder,
     outgoing: OutgoingLabels,
     backoff: Backoff,
     gap: Duration,
@@ -161,7 +187,7 @@ impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
         queue: Arc<Queue>,
-        (encoder, outgoing): (RemoteWriteV1, OutgoingLabels),
+        (encoder, outgoing): (Encoder, OutgoingLabels),
         backoff: Backoff,
         batch_send_deadline: Duration,
     ) -> Self {
@@ -294,11 +320,13 @@ impl Worker {
             stats.dropped(reason, delivery.sent);
         }
         if let Some(refused) = &delivery.refused {
-            self.shared.refused(batch, refused, delivery.sent.total());
-            stats.rejected(&refused.reason, delivery.sent);
+            let failed = delivery.sent.without(delivery.written);
+            self.shared.refused(batch, refused, failed.total());
+            stats.rejected(&refused.reason, failed);
         }
         stats.finished(batch.counts(), batch.highest_timestamp_ms());
-        let done = batch.done(&delivery.left_out, delivery.verdict());
+        let written = delivery.written.total();
+        let done = batch.done(&delivery.left_out, delivery.verdict(), written);
         acks.done(&done, stats);
     }
 
@@ -330,7 +358,11 @@ impl Worker {
     }
 
     /// Encodes `batch`; without a body where there is nothing to send.
-    fn encode(&mut self, batch: &Batch) -> (Option<Bytes>, Delivery) {
+    fn encode(&mut self, batch: &Batch) -> (Option<Body>, Delivery) {
+        if self.shared.message() != self.encoder.message() {
+            self.encoder.fall_back();
+        }
+        let message = self.encoder.message();
         let table = self.shared.store.series();
         let series = table.guard();
         self.encoder.set_generation(table.generation());
@@ -346,12 +378,35 @@ impl Worker {
         };
         let delivery = Delivery::of(encoded.sent, encoded.left_out.to_vec());
         // an own copy of the compressed bytes, as repeating a request shares them with the client
-        let body = (encoded.sent.total() > 0).then(|| Bytes::copy_from_slice(encoded.body));
+        let body = (encoded.sent.total() > 0).then(|| Body {
+            bytes: Bytes::copy_from_slice(encoded.body),
+            message,
+            sent: encoded.sent,
+        });
         (body, delivery)
     }
 
-    /// Sends `batch` until the endpoint has decided, or it is empty as all of it became too old.
+    /// Delivers `batch` as the message that the endpoint knows; it is empty afterwards if all of it
+    /// became too old.
     async fn deliver(&mut self, batch: &mut Batch) -> Delivery {
+        loop {
+            let delivery = self.deliver_encoded(batch).await;
+            match &delivery.refused {
+                Some(no) if no.is_unsupported && self.shared.falls_back && self.is_v2() => {
+                    self.shared.fall_back(&no.detail);
+                }
+                _ => return delivery,
+            }
+        }
+    }
+
+    /// Whether what was encoded last is remote write 2.0.
+    fn is_v2(&self) -> bool {
+        self.encoder.message() == ProtobufMessage::V2
+    }
+
+    /// Sends `batch` until the endpoint has decided, or it is empty as all of it became too old.
+    async fn deliver_encoded(&mut self, batch: &mut Batch) -> Delivery {
         let (body, mut delivery) = self.encode(batch);
         let Some(mut body) = body else {
             return delivery;
@@ -363,7 +418,7 @@ impl Worker {
             clock,
             ..
         } = &*shared;
-        if !shared.may_send(batch, body.len()).await {
+        if !shared.may_send(batch, body.bytes.len()).await {
             delivery.given_up = true;
             return delivery;
         }
@@ -371,7 +426,7 @@ impl Worker {
         let mut turn = None;
         for attempt in 0.. {
             let start = clock.monotonic();
-            let Some(result) = shared.send(batch, body.clone(), attempt).await else {
+            let Some(result) = shared.send(batch, &body, attempt).await else {
                 delivery.given_up = true;
                 break;
             };
@@ -379,16 +434,20 @@ impl Worker {
             stats.attempted(took);
             match result.outcome {
                 Outcome::Ack => {
-                    self.accepted(delivery.sent, body.len(), took);
+                    self.accepted(delivery.sent, body.bytes.len(), took);
                     break;
                 }
                 Outcome::Reject { reason, divisible } => {
                     health.answered();
-                    let detail = result.detail;
+                    if let Some(written) = result.written.filter(|some| some.total() > 0) {
+                        stats.acked(written, body.bytes.len(), clock.unix_ms());
+                        delivery.written = written;
+                    }
                     delivery.refused = Some(Refused {
                         reason,
                         divisible,
-                        detail,
+                        is_unsupported: result.is_unsupported,
+                        detail: result.detail,
                     });
                     break;
                 }
@@ -459,6 +518,8 @@ struct Delivery {
     /// Why what was not left out was not sent either.
     dropped: Option<DropReason>,
     refused: Option<Refused>,
+    /// Records that the endpoint has although it refuses the request.
+    written: Counts,
     /// Undecided: some of it is not to be sent any more.
     given_up: bool,
 }
@@ -467,6 +528,8 @@ struct Delivery {
 struct Refused {
     reason: String,
     divisible: bool,
+    /// It does not know the message.
+    is_unsupported: bool,
     detail: String,
 }
 
@@ -477,6 +540,12 @@ impl Delivery {
             left_out,
             dropped: None,
             refused: None,
+            written: Counts {
+                samples: 0,
+                exemplars: 0,
+                histograms: 0,
+                metadata: 0,
+            },
             given_up: false,
         }
     }
@@ -499,7 +568,7 @@ impl Delivery {
 
     /// Whether the endpoint took something.
     fn is_accepted(&self) -> bool {
-        self.verdict().is_none() && self.sent.total() > 0
+        self.verdict().is_none() && self.sent.total() > 0 || self.written.total() > 0
     }
 
     /// The same end for these records: what is left after one of them went alone.

@@ -56,6 +56,18 @@ impl Counts {
             RecordKind::Exemplar => self.exemplars += 1,
             RecordKind::Histogram => self.histograms += 1,
             RecordKind::Metadata => self.metadata += 1,
+            RecordKind::StartedSample => self.samples += 1,
+        }
+    }
+
+    /// What is left when `part` is taken away; of no kind less than nothing.
+    #[must_use]
+    pub const fn without(self, part: Self) -> Self {
+        Self {
+            samples: self.samples.saturating_sub(part.samples),
+            exemplars: self.exemplars.saturating_sub(part.exemplars),
+            histograms: self.histograms.saturating_sub(part.histograms),
+            metadata: self.metadata.saturating_sub(part.metadata),
         }
     }
 

@@ -29,7 +29,8 @@ use crate::age::{AgeLimit, is_older};
 use crate::batch::OwnedRecord;
 use crate::crew::Crew;
 use crate::governor::{Governor, Wish};
-use crate::options::Resolved;
+use crate::metadata::MetadataCache;
+use crate::options::{ProtobufMessage, Resolved};
 use crate::outgoing::Decisions;
 use crate::pack::{PACK_FROM, Pack};
 use crate::queue::Routed;
@@ -69,6 +70,7 @@ impl Wanted {
             RecordKind::Exemplar => self.exemplars,
             RecordKind::Histogram => self.histograms,
             RecordKind::Metadata => self.metadata,
+            RecordKind::StartedSample => true,
         }
     }
 }
@@ -98,7 +100,7 @@ impl Tailer {
         let wanted = Wanted {
             exemplars: options.send_exemplars,
             histograms: options.send_native_histograms,
-            metadata: options.send_metadata,
+            metadata: options.metadata.send,
         };
         let durable = shared.store.durable();
         let mut router = Router {
@@ -106,6 +108,7 @@ impl Tailer {
             decisions: Decisions::new(Arc::clone(&resolved.outgoing)),
             age: AgeLimit::new(options.queue.sample_age_limit, &shared.clock),
             wanted,
+            metadata: Arc::clone(&shared.metadata),
             scratch: Vec::new(),
             routed: Vec::new(),
         };
@@ -193,7 +196,8 @@ impl Tailer {
         };
         let Shared { store, stats, .. } = &*self.shared;
         let begin = frame.begin_mark();
-        let routed = self.router.route(&frame, store, stats);
+        let message = self.shared.message();
+        let routed = self.router.route(&frame, store, (stats, message));
         let lost = self.tail.take_lost();
         if lost.total() > 0 {
             // At once, not with the frame: what is given up must not wait for an endpoint that is
@@ -294,6 +298,7 @@ struct Router {
     decisions: Decisions,
     age: AgeLimit,
     wanted: Wanted,
+    metadata: Arc<MetadataCache>,
     scratch: Vec<Sample>,
     /// Like the queues: one per shard and the metadata's.
     routed: Vec<Routed>,
@@ -309,7 +314,12 @@ impl Router {
     }
 
     /// Routes the records of `frame`; says how many there are to send.
-    fn route(&mut self, frame: &Frame<'_>, store: &Store, stats: &Stats) -> TailedFrame {
+    fn route(
+        &mut self,
+        frame: &Frame<'_>,
+        store: &Store,
+        (stats, message): (&Stats, ProtobufMessage),
+    ) -> TailedFrame {
         debug_assert!(self.routed.iter().all(|routed| routed.records() == 0));
         let mut counts = Counts::default();
         let mut tally = Tally::default();
@@ -319,9 +329,11 @@ impl Router {
         let mut dropped = Dropped::default();
         let highest_ms = match frame.samples(&mut self.scratch) {
             Ok(records) => {
-                let highest_ms = self.route_samples(store, &mut dropped);
-                self.route_records(frame.position(), records, store, &mut dropped);
-                highest_ms
+                let plain_ms = self.route_samples(store, &mut dropped);
+                let of = (message, store);
+                let known = self.route_records(frame.position(), records, of, &mut dropped);
+                tally.delivered += known;
+                plain_ms.max(self.highest_started_ms())
             }
             Err(error) => {
                 report_corrupt(frame.position(), &error);
@@ -379,16 +391,24 @@ impl Router {
         highest_ms
     }
 
-    /// Routes everything else.
+    /// The newest timestamp of the routed samples that have a start timestamp.
+    fn highest_started_ms(&self) -> Option<i64> {
+        let raw = self.routed.iter().flat_map(|routed| &routed.raw);
+        raw.filter_map(OwnedRecord::started_ms).max()
+    }
+
+    /// Routes everything else; answers how much metadata needs no request of its own: it is known, or
+    /// goes with the series.
     fn route_records(
         &mut self,
         position: Position,
         records: RawRecords<'_>,
-        store: &Store,
+        (message, store): (ProtobufMessage, &Store),
         dropped: &mut Dropped,
-    ) {
+    ) -> u64 {
         let series = store.series().guard();
         let oldest_ms = self.age.oldest_ms();
+        let mut known = 0;
         for record in records {
             let record = match record {
                 Ok(record) => record,
@@ -403,6 +423,11 @@ impl Router {
                 continue;
             }
             let lane = if kind == RecordKind::Metadata {
+                let is_new = self.metadata.learn(record.bytes);
+                if !is_new || message == ProtobufMessage::V2 {
+                    known += 1;
+                    continue;
+                }
                 self.routed.len() - 1
             } else if is_older(kind, record.bytes, oldest_ms) {
                 dropped.too_old.add_record(kind);
@@ -421,6 +446,7 @@ impl Router {
             };
             self.routed[lane].raw.push_back(owned);
         }
+        known
     }
 }
 

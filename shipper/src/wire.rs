@@ -13,6 +13,16 @@ pub(crate) const FIELD_2_BYTES: u8 = 0x12;
 pub(crate) const FIELD_3_BYTES: u8 = 0x1a;
 /// Field number 4, length-delimited.
 pub(crate) const FIELD_4_BYTES: u8 = 0x22;
+/// Field number 5, length-delimited.
+pub(crate) const FIELD_5_BYTES: u8 = 0x2a;
+/// Field number 1, varint.
+pub(crate) const FIELD_1_VARINT: u8 = 0x08;
+/// Field number 3, varint.
+pub(crate) const FIELD_3_VARINT: u8 = 0x18;
+/// Field number 4, varint.
+pub(crate) const FIELD_4_VARINT: u8 = 0x20;
+/// Field number 2, 64-bit.
+pub(crate) const FIELD_2_FIXED64: u8 = 0x11;
 /// Field number 1, 64-bit.
 pub(crate) const FIELD_1_FIXED64: u8 = 0x09;
 /// Field number 2, varint.
@@ -68,7 +78,8 @@ pub(crate) const fn len_u64(len: usize) -> u64 {
 pub(crate) enum Value<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
-    /// 32 or 64 bits, which nobody here looks into.
+    Fixed64(u64),
+    /// 32 bits, which nobody here looks into.
     Fixed,
 }
 
@@ -96,7 +107,11 @@ impl<'a> Fields<'a> {
         let tag = self.varint()?;
         let value = match tag & 7 {
             0 => Value::Varint(self.varint()?),
-            1 => self.take(8).map(|_| Value::Fixed)?,
+            1 => {
+                let mut bits = [0; 8];
+                bits.copy_from_slice(self.take(8)?);
+                Value::Fixed64(u64::from_le_bytes(bits))
+            }
             2 => {
                 let len = self.varint()?;
                 Value::Bytes(self.take(usize::try_from(len).map_err(|_| Malformed)?)?)

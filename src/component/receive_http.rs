@@ -4,13 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddr
 use std::time::Duration;
 
 use config::{Block, BodyReader, Diagnostics, Handle, Scope};
+use ingest::Message;
 
 use super::{MetricsReceiver, writers_of};
 
 pub(crate) const NAME: &str = "prometheus.receive_http";
 const DEFAULT_PORT: u16 = 8080;
-/// The one message type of remote write 1.0.
-const WRITE_REQUEST: &str = "prometheus.WriteRequest";
 
 /// A `prometheus.receive_http` component.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,6 +20,8 @@ pub(crate) struct ReceiveHttp {
     pub(crate) address: SocketAddr,
     /// Indexes of the writers it feeds, in order.
     pub(crate) writers: Vec<usize>,
+    /// The messages it accepts.
+    pub(crate) messages: Vec<Message>,
     /// Most connections; 0: the default of the server.
     pub(crate) conn_limit: usize,
     pub(crate) read_timeout: Duration,
@@ -31,15 +32,12 @@ pub(crate) struct ReceiveHttp {
 pub(crate) fn read(block: &Block, scope: &Scope) -> Result<ReceiveHttp, Diagnostics> {
     config::decode(block, scope, |r| {
         let forward_to = r.required::<Vec<Handle<MetricsReceiver>>>("forward_to");
-        let messages: Option<Vec<String>> = r.optional("accepted_remote_write_protobuf_messages");
-        if messages.is_some_and(|messages| messages != [WRITE_REQUEST]) {
-            let text = format!("must be [{WRITE_REQUEST:?}]");
-            r.refuse("accepted_remote_write_protobuf_messages", text);
-        }
+        let messages = read_messages(r);
         let mut component = ReceiveHttp {
             id: block.id(),
             address: SocketAddr::new(any_address(), DEFAULT_PORT),
             writers: writers_of(forward_to),
+            messages,
             conn_limit: 0,
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
@@ -47,6 +45,20 @@ pub(crate) fn read(block: &Block, scope: &Scope) -> Result<ReceiveHttp, Diagnost
         };
         r.block("http", |r| read_http(r, &mut component));
         component
+    })
+}
+
+/// The messages it accepts: by default both, as a sender drops what is answered 415.
+fn read_messages(r: &mut BodyReader<'_>) -> Vec<Message> {
+    const NAME: &str = "accepted_remote_write_protobuf_messages";
+    let Some(names) = r.optional::<Vec<String>>(NAME) else {
+        return Message::ALL.to_vec();
+    };
+    let messages: Option<Vec<_>> = names.iter().map(|name| Message::from_name(name)).collect();
+    messages.filter(|some| !some.is_empty()).unwrap_or_else(|| {
+        let [v1, v2] = Message::ALL.map(Message::as_str);
+        r.refuse(NAME, format!("must be a list of {v1:?} and {v2:?}"));
+        Vec::new()
     })
 }
 
@@ -124,13 +136,23 @@ mod tests {
     }
 
     #[test]
-    fn remote_write_2_is_refused_by_name() {
-        let text = "prometheus.receive_http \"x\" {\n  forward_to = []\n  \
-                    accepted_remote_write_protobuf_messages = [\"io.prometheus.write.v2.Request\"]\n}\n";
-        assert!(
-            load(text)
-                .unwrap_err()
-                .ends_with("must be [\"prometheus.WriteRequest\"]")
-        );
+    fn both_messages_are_accepted_unless_it_is_said_otherwise() {
+        let with = |line: &str| {
+            load(&format!(
+                "prometheus.receive_http \"x\" {{\n  forward_to = []\n{line}}}\n"
+            ))
+        };
+        assert_eq!(with("").unwrap().messages, Message::ALL);
+        let only = |names: &str| {
+            with(&format!(
+                "  accepted_remote_write_protobuf_messages = [{names}]\n"
+            ))
+        };
+        let v2 = only("\"io.prometheus.write.v2.Request\"").unwrap();
+        assert_eq!(v2.messages, [Message::V2]);
+        for bad in ["\"prometheus.WriteRequests\"", ""] {
+            let message = only(bad).unwrap_err();
+            assert!(message.contains("must be a list of"), "{message}");
+        }
     }
 }

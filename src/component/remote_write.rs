@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use config::{Block, BodyReader, ByteSize, Diagnostics, Scope, Secret};
-use shipper::{DrainOptions, EndpointOptions, QueueOptions};
+use shipper::{DrainOptions, EndpointOptions, MetadataOptions, ProtobufMessage, QueueOptions};
 use wal::{LagLimits, OnFull, Recovery};
 
 use super::{http_client, relabel_rule};
@@ -175,9 +175,7 @@ fn read_endpoint(
     endpoint.http.round_robin_dns = r.or("round_robin_dns", false);
     endpoint.send_exemplars = r.or("send_exemplars", true);
     endpoint.send_native_histograms = r.or("send_native_histograms", false);
-    if r.or("protobuf_message", "prometheus.WriteRequest".to_owned()) != "prometheus.WriteRequest" {
-        r.refuse("protobuf_message", "must be \"prometheus.WriteRequest\"");
-    }
+    read_protocol(r, &mut endpoint);
     if let Some(queue) = r.block("queue_config", read_queue) {
         endpoint.queue = queue;
     }
@@ -185,13 +183,44 @@ fn read_endpoint(
         endpoint.drain = drain;
     }
     endpoint.write_relabel = r.blocks("write_relabel_config", relabel_rule::read);
-    if let Some(send) = r.block("metadata_config", |r| r.or("send", true)) {
-        endpoint.send_metadata = send;
+    if let Some(metadata) = r.block("metadata_config", read_metadata) {
+        endpoint.metadata = metadata;
     }
     if !url.is_empty() {
         report_invalid(r, &endpoint);
     }
     endpoint
+}
+
+/// Which remote write it is sent.
+fn read_protocol(r: &mut BodyReader<'_>, endpoint: &mut EndpointOptions) {
+    let given = r.or(
+        "protobuf_message",
+        endpoint.protobuf_message.as_str().to_owned(),
+    );
+    match ProtobufMessage::from_name(&given) {
+        Some(message) => endpoint.protobuf_message = message,
+        None => {
+            let [v1, v2] = [ProtobufMessage::V1, ProtobufMessage::V2].map(ProtobufMessage::as_str);
+            r.refuse("protobuf_message", format!("must be {v1:?} or {v2:?}"));
+        }
+    }
+    endpoint.fallback_to_v1 = r.or("fallback_to_v1", endpoint.fallback_to_v1);
+}
+
+fn read_metadata(r: &mut BodyReader<'_>) -> MetadataOptions {
+    let defaults = MetadataOptions::default();
+    let metadata = MetadataOptions {
+        send: r.or("send", defaults.send),
+        send_interval: r.or("send_interval", defaults.send_interval),
+        max_samples_per_send: r.or("max_samples_per_send", defaults.max_samples_per_send),
+    };
+    let probe = EndpointOptions {
+        metadata: metadata.clone(),
+        ..EndpointOptions::new("x", "http://x")
+    };
+    report_invalid(r, &probe);
+    metadata
 }
 
 /// What the shipper would refuse is refused here, where the place is known.
@@ -339,6 +368,34 @@ mod tests {
                 password
             }
         );
+    }
+
+    #[test]
+    fn protocol_and_metadata_are_read() {
+        let default = endpoint("url = \"http://h\"").unwrap();
+        assert_eq!(default.protobuf_message, ProtobufMessage::V1);
+        assert!(default.fallback_to_v1);
+        let given = endpoint(
+            "url = \"http://h\"\nprotobuf_message = \"io.prometheus.write.v2.Request\"\n\
+             fallback_to_v1 = false\nmetadata_config {\n  send_interval = \"2m\"\n  \
+             max_samples_per_send = 7\n}",
+        )
+        .unwrap();
+        assert_eq!(given.protobuf_message, ProtobufMessage::V2);
+        assert!(!given.fallback_to_v1);
+        let metadata = MetadataOptions {
+            send: true,
+            send_interval: Duration::from_secs(120),
+            max_samples_per_send: 7,
+        };
+        assert_eq!(given.metadata, metadata);
+        let other = endpoint("url = \"http://h\"\nprotobuf_message = \"v2\"").unwrap_err();
+        assert!(
+            other.contains("must be \"prometheus.WriteRequest\" or"),
+            "{other}"
+        );
+        let often = endpoint("url = \"http://h\"\nmetadata_config {\n  send_interval = \"1ms\"\n}");
+        assert!(often.unwrap_err().contains("must be at least 1s"));
     }
 
     #[test]

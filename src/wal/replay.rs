@@ -21,7 +21,7 @@ use shipper::batch::OwnedRecord;
 use shipper::replay::Replay;
 use shipper::{Counts, EndpointOptions, Secret};
 use wal::inspect::{Event, SeriesView, StoreView};
-use wal::{RawRecord, RecordKind, Sample, SeriesRef, SystemClock};
+use wal::{RawRecord, RecordKind, Sample, SeriesRef, StartedSample, SystemClock};
 
 use self::selector::Selector;
 use super::progress::Progress;
@@ -262,12 +262,14 @@ impl Run<'_> {
     }
 
     async fn raw(&mut self, record: RawRecord<'_>) -> anyhow::Result<()> {
+        let bytes = record.bytes;
         let timestamp_ms = match record.kind {
             RecordKind::Metadata => return Ok(()),
-            RecordKind::Exemplar => Exemplar::decode(record.bytes).map(|one| one.timestamp),
-            RecordKind::Histogram => Histogram::decode(record.bytes).map(|one| one.timestamp),
+            RecordKind::Exemplar => Exemplar::decode(bytes).ok().map(|one| one.timestamp),
+            RecordKind::Histogram => Histogram::decode(bytes).ok().map(|one| one.timestamp),
+            RecordKind::StartedSample => StartedSample::from_bytes(bytes).map(|s| s.timestamp_ms),
         };
-        let Ok(timestamp_ms) = timestamp_ms else {
+        let Some(timestamp_ms) = timestamp_ms else {
             self.summary.malformed += 1;
             return Ok(());
         };

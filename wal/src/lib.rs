@@ -69,7 +69,7 @@ pub use ledger::{ALL_ENDPOINTS, Loss, LostBytes};
 pub use limits::{LagLimits, OnFull};
 pub use position::{Mark, Position, SeriesRef};
 pub use random::{Random, SharedRandom, SystemRandom};
-pub use record::{RawRecord, RecordKind, Sample};
+pub use record::{RawRecord, RecordKind, Sample, StartedSample};
 pub use series::{LABELS_BYTES_MAX, NewSeries, SeriesGuard, SeriesTable};
 pub use stats::{SYNC_SECONDS_BOUNDS, StoreStats, SyncHistogram};
 pub use store::{Recovery, SERIES_IDLE_TIMEOUT, Store, StoreOptions, WRITERS_MAX, Watermarks};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::series::CleanStats;
-use crate::{RawRecord, RecordKind, Sample};
+use crate::{RawRecord, RecordKind, Sample, StartedSample};
 
 /// Upper bounds of the sync latency buckets, in seconds.
 pub const SYNC_SECONDS_BOUNDS: [f64; 12] = [
@@ -92,10 +92,17 @@ impl StoreStats {
                 RecordKind::Exemplar => &self.exemplars,
                 RecordKind::Histogram => &self.histograms,
                 RecordKind::Metadata => &self.metadata,
+                RecordKind::StartedSample => &self.samples,
             };
             Self::add(counter, 1);
         }
-        if let Some(newest) = samples.iter().map(|sample| sample.timestamp_ms).max() {
+        let started = raw
+            .iter()
+            .filter(|record| record.kind == RecordKind::StartedSample)
+            .filter_map(|record| StartedSample::from_bytes(record.bytes))
+            .map(|sample| sample.timestamp_ms);
+        let plain = samples.iter().map(|sample| sample.timestamp_ms);
+        if let Some(newest) = plain.chain(started).max() {
             self.highest_timestamp_ms
                 .fetch_max(newest, Ordering::Relaxed);
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{define, labels, open, scratch};
-use wal::{Position, Sample};
+use wal::{Position, RecordKind, Sample, StartedSample};
 
 /// The rows of a table of the document: field to offset and bytes.
 fn table(name: &str) -> BTreeMap<String, (usize, usize)> {
@@ -119,6 +119,32 @@ fn the_document_describes_what_is_written() {
     assert_eq!(slot.number("records_before"), 0);
     assert_eq!(slot.number("delivered"), 1);
     assert_eq!(slot.number("crc32"), slot.crc_of(0, 176));
+}
+
+#[test]
+fn the_document_names_every_kind_of_record() {
+    let documented = table("record_kind");
+    let number = |kind: &str| documented[kind].0;
+    let kinds = [
+        (RecordKind::Exemplar, "exemplar"),
+        (RecordKind::Histogram, "histogram"),
+        (RecordKind::Metadata, "metadata"),
+        (RecordKind::StartedSample, "started_sample"),
+    ];
+    for (kind, name) in kinds {
+        assert_eq!(kind as usize, number(name), "{name}");
+    }
+    let known = (0..=u8::MAX).filter_map(RecordKind::from_number);
+    assert_eq!(known.count(), documented.len());
+    let bytes = StartedSample {
+        timestamp_ms: 1,
+        value_bits: 0x7ff0_0000_0000_0002,
+        start_ms: -1,
+    }
+    .to_bytes();
+    assert_eq!(bytes.len(), documented["started_sample"].1);
+    let words = [1, 0x7ff0_0000_0000_0002, u64::MAX].map(u64::to_le_bytes);
+    assert_eq!(bytes, *words.concat());
 }
 
 fn check_file_header(file: &[u8], magic: &[u8], bytes: u64) -> u64 {

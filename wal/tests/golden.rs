@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::{ack_all, define, labels, open, scratch};
-use wal::{RawRecord, RecordKind, Sample, SeriesRef, Store};
+use wal::{RawRecord, RecordKind, Sample, SeriesRef, StartedSample, Store};
 
 fn golden(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -86,6 +86,37 @@ fn write(dir: &Path) {
     std::fs::remove_file(dir.join("LOCK")).unwrap();
 }
 
+/// A store of one frame with a record of each kind that `v1` does not have, written with
+/// `PENSTOCK_WRITE_GOLDEN=v1-kinds`.
+const KINDS: &str = "v1-kinds";
+
+const STARTED: StartedSample = StartedSample {
+    timestamp_ms: 1_700_000_000_000,
+    value_bits: 0x7ff0_0000_0000_0002,
+    start_ms: 1_690_000_000_000,
+};
+
+fn write_kinds(dir: &Path) {
+    let store = open(dir);
+    let endpoint = store.endpoint("the endpoint").unwrap();
+    let refs = define(&store, &[0]).unwrap();
+    let record = |kind, bytes| RawRecord {
+        series: refs[0],
+        kind,
+        bytes,
+    };
+    let started = STARTED.to_bytes();
+    let records = [
+        record(RecordKind::StartedSample, &started),
+        record(RecordKind::Metadata, b"help"),
+    ];
+    store.writer().unwrap().append(&[], &records).unwrap();
+    store.committer().unwrap().commit_now().unwrap();
+    drop(endpoint);
+    store.close();
+    std::fs::remove_file(dir.join("LOCK")).unwrap();
+}
+
 /// The samples and raw records of a frame.
 type Held = (Vec<Sample>, Vec<(RecordKind, Vec<u8>)>);
 
@@ -106,7 +137,10 @@ fn read(store: &Store) -> Vec<Held> {
 #[test]
 fn reads_format_v1() {
     if let Ok(version) = std::env::var("PENSTOCK_WRITE_GOLDEN") {
-        write(&golden(&version));
+        match &*version {
+            KINDS => write_kinds(&golden(KINDS)),
+            _ => write(&golden(&version)),
+        }
     }
     let dir = scratch();
     copy_tree(&golden("v1"), dir.path());
@@ -130,4 +164,21 @@ fn reads_format_v1() {
         store.lost_bytes(),
         BTreeMap::from([("corrupt_frame".to_owned(), 96)])
     );
+}
+
+#[test]
+fn reads_the_kinds_that_came_later() {
+    let dir = scratch();
+    copy_tree(&golden(KINDS), dir.path());
+    let store = open(dir.path());
+    let mut tail = store.endpoint("the endpoint").unwrap().tail();
+    let frame = tail.next().unwrap().unwrap();
+    let records: Vec<_> = frame.samples(&mut Vec::new()).unwrap().collect();
+    let [Ok(started), Ok(metadata)] = &*records else {
+        panic!("{records:?}");
+    };
+    assert_eq!(started.kind, RecordKind::StartedSample);
+    assert_eq!(StartedSample::from_bytes(started.bytes), Some(STARTED));
+    assert_eq!(metadata.kind, RecordKind::Metadata);
+    assert_eq!(metadata.series, SeriesRef::new(1));
 }

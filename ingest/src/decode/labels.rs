@@ -26,10 +26,13 @@ pub const LABEL_BYTES_MAX: usize = 64 << 10;
 /// long. Without it a request of labels of two bytes each would take sixteen times its size.
 const LABELS_MAX: usize = LABEL_BYTES_MAX / 8;
 
+/// How much of a refused series' labels an answer shows.
+pub(crate) const SHOWN_BYTES_MAX: usize = 200;
+
 /// The tag byte of a label in a series, and of the name in a label: field 1, length-delimited.
 pub(crate) const LABEL_TAG: u8 = 0x0a;
 const VALUE_TAG: u8 = 0x12;
-const METRIC_NAME: &[u8] = b"__name__";
+pub(crate) const METRIC_NAME: &[u8] = b"__name__";
 
 /// Why something of a well-formed request is not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,16 +47,25 @@ pub enum Reason {
     InvalidUtf8,
     /// The label set is longer than [`LABEL_BYTES_MAX`].
     LabelsTooLong,
+    /// Remote write 2.0: a reference beyond the symbol table, or a label without value.
+    InvalidLabelRefs,
+    /// Remote write 2.0: a series with both samples and histograms.
+    SamplesAndHistograms,
+    /// Remote write 2.0: a series with no sample, histogram or exemplar.
+    NothingInSeries,
 }
 
 impl Reason {
     /// All reasons; a reason's place is its [`Self::index`].
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::MissingMetricName,
         Self::EmptyLabelName,
         Self::DuplicateLabelName,
         Self::InvalidUtf8,
         Self::LabelsTooLong,
+        Self::InvalidLabelRefs,
+        Self::SamplesAndHistograms,
+        Self::NothingInSeries,
     ];
 
     /// The place in arrays of one entry per reason.
@@ -65,6 +77,9 @@ impl Reason {
             Self::DuplicateLabelName => 2,
             Self::InvalidUtf8 => 3,
             Self::LabelsTooLong => 4,
+            Self::InvalidLabelRefs => 5,
+            Self::SamplesAndHistograms => 6,
+            Self::NothingInSeries => 7,
         }
     }
 
@@ -77,6 +92,9 @@ impl Reason {
             Self::DuplicateLabelName => "duplicate_label_name",
             Self::InvalidUtf8 => "invalid_utf8",
             Self::LabelsTooLong => "labels_too_long",
+            Self::InvalidLabelRefs => "invalid_label_refs",
+            Self::SamplesAndHistograms => "samples_and_histograms",
+            Self::NothingInSeries => "nothing_in_series",
         }
     }
 }
@@ -209,9 +227,14 @@ pub(crate) fn canonical(labels: &[(&[u8], &[u8])], out: &mut Vec<u8>) -> Result<
 
 /// Appends one label in canonical form; a label without value is left out.
 fn append_label(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    if value.is_empty() {
-        return;
+    if !value.is_empty() {
+        append_any_label(out, name, value);
     }
+}
+
+/// Appends one label, also where it is not allowed.
+#[inline]
+pub(crate) fn append_any_label(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     let inner = 2 + varint_len(name.len()) + varint_len(value.len()) + name.len() + value.len();
     out.push(LABEL_TAG);
     append_varint(out, inner);
@@ -221,6 +244,35 @@ fn append_label(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.push(VALUE_TAG);
     append_varint(out, value.len());
     out.extend_from_slice(value);
+}
+
+/// Appends a field of bytes; nothing where there are none.
+pub(crate) fn append_field(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        out.push(tag);
+        append_varint(out, bytes.len());
+        out.extend_from_slice(bytes);
+    }
+}
+
+/// The names and values in label fields that are known to be well-formed.
+pub(crate) fn labels_of(fields: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut cursor = Cursor::over(fields, 0..fields.len());
+    std::iter::from_fn(move || {
+        cursor.key().ok()?;
+        let (name, value) = read_label(cursor.message().ok()?).ok()?;
+        Some((fields.get(name)?, fields.get(value)?))
+    })
+}
+
+/// Label fields as a person reads them, as far as they go.
+pub(crate) fn shown(fields: &[u8]) -> String {
+    let mut set = LabelSet::default();
+    let whole = 0..fields.len();
+    match set.read(fields, &[whole]) {
+        Ok(()) => set.show(fields, SHOWN_BYTES_MAX),
+        Err(_) => String::from("{}"),
+    }
 }
 
 fn varint_len(mut value: usize) -> usize {

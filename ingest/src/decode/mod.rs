@@ -5,6 +5,9 @@
 //! | `snappy` | body -> protobuf bytes |
 //! | `wire` | protobuf bytes -> keys, varints, spans |
 //! | `remote_write_v1` | the scanner: a `WriteRequest` -> a [`Batch`] |
+//! | `remote_write_v2` | the scanner of remote write 2.0: a `Request` -> a [`Batch`] |
+//! | `symbols` | the symbol table of 2.0 -> ranges |
+//! | `metadata` | metadata of every series of 2.0 -> a record per family and minute |
 //! | `labels` | label fields -> canonical label bytes, or why not |
 //! | `records` | exemplar, histogram and metadata bytes -> verdict |
 //!
@@ -12,9 +15,12 @@
 //! and gets a ref. That is [`crate::intern`] on the line and a plain list in the tests.
 
 pub mod labels;
+pub mod metadata;
 pub(crate) mod records;
 pub mod remote_write_v1;
+pub mod remote_write_v2;
 pub(crate) mod snappy;
+pub(crate) mod symbols;
 pub(crate) mod wire;
 
 use std::ops::Range;
@@ -33,18 +39,67 @@ pub struct Batch {
     pub records: Vec<RecordAt>,
     /// What is not stored.
     pub refused: Refusals,
+    /// Records that were written out because the log has another form for them than the request.
+    /// Their ranges go on behind the body's last byte.
+    pub made: Vec<u8>,
+    /// The length of the body, where it has records in `made`.
+    pub body_bytes: usize,
 }
 
 impl Batch {
+    /// The bytes of a record: received or made.
+    #[must_use]
+    pub fn bytes<'b>(&'b self, body: &'b [u8], at: &Range<usize>) -> &'b [u8] {
+        if let Some(received) = body.get(at.clone()) {
+            return received;
+        }
+        let made = |offset: usize| offset.checked_sub(self.body_bytes);
+        let made = made(at.start).zip(made(at.end));
+        made.and_then(|(start, end)| self.made.get(start..end))
+            .unwrap_or_default()
+    }
+
+    /// How many samples, histograms and exemplars there are.
+    #[must_use]
+    pub fn written(&self) -> Written {
+        let mut written = Written {
+            samples: self.samples.len(),
+            ..Written::default()
+        };
+        for record in &self.records {
+            match record.kind {
+                RecordKind::StartedSample => written.samples += 1,
+                RecordKind::Histogram => written.histograms += 1,
+                RecordKind::Exemplar => written.exemplars += 1,
+                RecordKind::Metadata => {}
+            }
+        }
+        written
+    }
+
     /// Forgets the last request but keeps the buffers.
     pub fn clear(&mut self) {
+        self.made.clear();
+        self.body_bytes = 0;
         self.samples.clear();
         self.records.clear();
         self.refused.clear();
     }
 }
 
-/// A record whose bytes are a range of the decompressed request.
+/// What a remote-write 2.0 sender is told that was written.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Written {
+    /// Float samples.
+    pub samples: usize,
+    /// Native histograms.
+    pub histograms: usize,
+    /// Exemplars.
+    pub exemplars: usize,
+}
+
+/// A record whose bytes are a range of the decompressed request, or behind its end of
+/// [`Batch::made`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RecordAt {
     /// The series; none for metadata.

@@ -30,6 +30,8 @@ type Shape = fn(u32) -> Option<Field>;
 pub(crate) enum Record {
     Exemplar,
     Histogram,
+    /// With the start timestamp of remote write 2.0.
+    HistogramV2,
     Metadata,
 }
 
@@ -38,6 +40,7 @@ pub(crate) fn check(record: Record, message: Cursor<'_>, depth: u32) -> Result<b
     let shape: Shape = match record {
         Record::Exemplar => exemplar,
         Record::Histogram => histogram,
+        Record::HistogramV2 => histogram_v2,
         Record::Metadata => metadata,
     };
     walk(message, shape, depth)
@@ -72,6 +75,13 @@ fn histogram(number: u32) -> Option<Field> {
         9 | 12 => Some(Field::Varints),
         10 | 13 | 16 => Some(Field::Doubles),
         _ => None,
+    }
+}
+
+fn histogram_v2(number: u32) -> Option<Field> {
+    match number {
+        17 => Some(Field::Varint),
+        _ => histogram(number),
     }
 }
 

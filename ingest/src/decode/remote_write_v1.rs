@@ -160,7 +160,7 @@ fn any_series(
 /// The sample at the start of `bytes` and its length, if it is laid out as nearly all are: value
 /// (left out when zero), then a timestamp of six varint bytes (from 1971 to 3084).
 #[inline]
-fn usual_sample(bytes: &[u8], series: SeriesRef) -> Option<(Sample, usize)> {
+pub(super) fn usual_sample(bytes: &[u8], series: SeriesRef) -> Option<(Sample, usize)> {
     if let Some(sample) = bytes.first_chunk::<18>()
         && sample[..3] == [0x12, 16, 0x09]
         && sample[11] == 0x10
@@ -240,7 +240,7 @@ fn other_field(
 }
 
 /// Refuses a request of very many tiny messages.
-fn has_room(batch: &Batch, offset: usize) -> Result<(), Malformed> {
+pub(super) fn has_room(batch: &Batch, offset: usize) -> Result<(), Malformed> {
     if batch.samples.len() + batch.records.len() < ITEMS_MAX {
         return Ok(());
     }
@@ -284,7 +284,9 @@ fn keep(
 ) -> Result<(), Malformed> {
     let (kind, name, depth) = match record {
         Record::Exemplar => (RecordKind::Exemplar, "exemplar", DEPTH_MAX - 2),
-        Record::Histogram => (RecordKind::Histogram, "histogram", DEPTH_MAX - 2),
+        Record::Histogram | Record::HistogramV2 => {
+            (RecordKind::Histogram, "histogram", DEPTH_MAX - 2)
+        }
         Record::Metadata => (RecordKind::Metadata, "metadata", DEPTH_MAX - 1),
     };
     if records::check(record, message, depth)? {

@@ -32,6 +32,16 @@ impl fmt::Display for Malformed {
     }
 }
 
+/// Appends an unsigned varint.
+#[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
+pub(crate) fn append_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
 /// How a field's bytes are delimited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wire {

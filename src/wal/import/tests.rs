@@ -46,7 +46,7 @@ fn stored(dir: &Path) -> Vec<(String, i64, String)> {
             let time = match record.kind {
                 RecordKind::Histogram => proto::Histogram::decode(record.bytes).unwrap().timestamp,
                 RecordKind::Exemplar => proto::Exemplar::decode(record.bytes).unwrap().timestamp,
-                RecordKind::Metadata => 0,
+                RecordKind::Metadata | RecordKind::StartedSample => 0,
             };
             all.push((
                 labels(&store, record.series),

@@ -154,9 +154,10 @@ impl Frames {
                     RecordKind::Exemplar => "exemplars",
                     RecordKind::Histogram => "histograms",
                     RecordKind::Metadata => "metadata",
+                    RecordKind::StartedSample => "samples",
                 };
                 *frames.records.entry(kind).or_default() += 1;
-                if record.kind != RecordKind::Metadata {
+                if !record.series.is_none() {
                     frames.name(series, record.series);
                 }
             }
