@@ -1,7 +1,7 @@
 //! Turns the `drain` settings into pauses between the requests of an endpoint that is behind.
 //!
 //! # Invariants
-//! - An endpoint that keeps up waits for nothing: only what is older than [`BEHIND_FROM`] is backlog.
+//! - An endpoint that keeps up waits for nothing: only what is older than 10 s (`BEHIND_FROM`) is backlog.
 //!
 //! # Limits
 //! - After a pause at most one second's worth of bytes goes out at once.

@@ -35,6 +35,6 @@ pub(crate) struct Attempt {
     pub(crate) detail: String,
     /// Remote write 2.0: the records that the endpoint has all the same, where it refuses.
     pub(crate) written: Option<Counts>,
-    /// The endpoint does not know the message (415).
+    /// The endpoint does not know the message: 415, or a 2xx without the headers of 2.0.
     pub(crate) is_unsupported: bool,
 }

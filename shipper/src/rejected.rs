@@ -15,8 +15,8 @@
 //! is counted all the same. Nothing is synced: these are for people.
 //!
 //! # Limits
-//! - [`FILES_MAX`] files of [`FILE_BYTES_MAX`] per endpoint, the oldest goes first;
-//!   [`BYTES_PER_SECOND`] on average; [`SERIES_MAX`] series in a letter and [`RECORDS_MAX`] records of
+//! - `FILES_MAX` files of `FILE_BYTES_MAX` per endpoint, the oldest goes first;
+//!   `BYTES_PER_SECOND` on average; `SERIES_MAX` series in a letter and `RECORDS_MAX` records of
 //!   each. What is left out is counted in the letter, or in the next.
 
 use std::fs::{self, File, OpenOptions};

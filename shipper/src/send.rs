@@ -122,6 +122,9 @@ impl Sender {
     async fn judge(&self, response: Response, body: &Body) -> Attempt {
         let status = response.status();
         let written = written(response.headers());
+        let says_written = WRITTEN_HEADERS
+            .iter()
+            .any(|name| response.headers().contains_key(name));
         let after = response.headers().get(header::RETRY_AFTER);
         let after = after.and_then(|value| retry_after(value.to_str().ok()?, self.clock.unix_ms()));
         let outcome = classify(status, after, self.retry_on_http_429);
@@ -133,6 +136,8 @@ impl Sender {
             is_unsupported: status == StatusCode::UNSUPPORTED_MEDIA_TYPE,
         };
         if body.message == ProtobufMessage::V2 {
+            // A receiver of 2.0 has to say; one that does not has read an empty message of 1.0.
+            attempt.is_unsupported |= attempt.outcome == Outcome::Ack && !says_written;
             attempt.count(body.sent, written);
         }
         if attempt.outcome == Outcome::Ack {

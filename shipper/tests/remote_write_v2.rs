@@ -315,7 +315,9 @@ async fn an_answer_that_says_nothing_was_written_is_no_success() {
     let backend = Backend::start(|_, _| Reply::ok()).await;
     let series = log.series(3);
     log.write(&series, 0..1).await;
-    let endpoint = log.ship(v2(&backend.url()));
+    let mut options = v2(&backend.url());
+    options.fallback_to_v1 = false;
+    let endpoint = log.ship(options);
     let stats = endpoint.stats();
     until(|| stats.snapshot().failed.contains_key("not_written")).await;
     assert_eq!(endpoint.stop(LONG).await, Stopped::Drained);
@@ -324,6 +326,27 @@ async fn an_answer_that_says_nothing_was_written_is_no_success() {
     assert_eq!(numbers.sent, Counts::default());
     assert_eq!(backend.seen().len(), 1, "it is not repeated");
     assert!(log.is_acked("a"));
+    log.close();
+}
+
+#[tokio::test]
+async fn a_receiver_of_1_that_takes_everything_for_empty_is_sent_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    let backend = Backend::start(|_, _| Reply::ok()).await;
+    let series = log.series(3);
+    log.write(&series, 0..1).await;
+    let endpoint = log.ship(v2(&backend.url()));
+    let stats = endpoint.stats();
+    until(|| stats.snapshot().sent == samples(3)).await;
+    assert_eq!(endpoint.stop(LONG).await, Stopped::Drained);
+    assert!(stats.snapshot().failed.is_empty());
+    let seen = backend.seen();
+    let versions: Vec<_> = (seen.iter())
+        .map(|r| r.header("x-prometheus-remote-write-version").unwrap())
+        .collect();
+    assert_eq!(versions, ["2.0.0", "0.1.0"]);
+    assert_eq!(seen[1].sample_count(), 3, "the same batch");
     log.close();
 }
 
