@@ -107,14 +107,14 @@ fn refused() -> Vec<Bad> {
 /// Requests whose head tells that they are for somebody else.
 fn misdirected() -> Vec<Bad> {
     let good = good();
-    let v2 = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
+    let v3 = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v3.Request\r\n";
     vec![
         bad(
             request(WRITE, "Content-Type: text/plain\r\n", &good),
             415,
             "text/plain",
         ),
-        bad(request(WRITE, v2, &good), 415, "prometheus.WriteRequest"),
+        bad(request(WRITE, v3, &good), 415, "prometheus.WriteRequest"),
         bad(
             request(WRITE, "Content-Encoding: gzip\r\n", &good),
             415,
