@@ -8,7 +8,7 @@
 //! - Whoever waits here goes on at the latest when the one that tries is decided: a shard that is
 //!   aborted gives its turn back.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
@@ -21,6 +21,8 @@ const AWAY_AFTER: u32 = 3;
 pub(crate) struct Health {
     /// Failures since the last success.
     failures: AtomicU32,
+    /// Whether it ever answered.
+    has_answered: AtomicBool,
     turn: Semaphore,
     back: Notify,
 }
@@ -29,6 +31,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             failures: AtomicU32::new(0),
+            has_answered: AtomicBool::new(false),
             turn: Semaphore::new(1),
             back: Notify::new(),
         }
@@ -41,6 +44,11 @@ impl Health {
         self.failures.load(Ordering::Relaxed) >= AWAY_AFTER
     }
 
+    /// Whether it is known to answer: more is read ahead for such an endpoint only.
+    pub(crate) fn is_up(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed) && !self.is_away()
+    }
+
     /// An attempt failed in a way that is worth another.
     pub(crate) fn failed(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
@@ -48,6 +56,9 @@ impl Health {
 
     /// The endpoint has decided on a request.
     pub(crate) fn answered(&self) {
+        if !self.has_answered.load(Ordering::Relaxed) {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.store(0, Ordering::Relaxed);
             self.back.notify_waiters();
@@ -85,10 +96,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_endpoint_that_is_away_is_asked_by_one_and_the_others_come_back_spread() {
         let health = Arc::new(Health::default());
+        assert!(!health.is_up(), "nothing is known yet");
+        health.answered();
+        assert!(health.is_up());
         assert!(health.turn(1.0, SPREAD).await.is_none(), "it answers");
         for _ in 0..AWAY_AFTER {
             health.failed();
         }
+        assert!(!health.is_up());
         let turn = health.turn(1.0, SPREAD).await;
         assert!(turn.is_some());
         let start = Instant::now();

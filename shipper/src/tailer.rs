@@ -236,7 +236,7 @@ impl Tailer {
         self.read_ahead() > 0
             && ahead >= PACK_FROM
             && read >= self.pack_from
-            && !self.shared.health.is_away()
+            && self.shared.health.is_up()
     }
 
     /// Opens the frame and those behind it, and moves their records into the queues by series.
