@@ -301,3 +301,49 @@ fn prepare_one(shared: &Arc<Shared>) -> Result<(), Error> {
     reserve.previous_end = None;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{RawRecord, RecordKind, SeriesRef, Store, StoreOptions};
+
+    #[test]
+    fn an_idle_ring_is_given_back_whatever_was_appended_since_it_was_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            segment_bytes: 16 << 20,
+            ring_bytes: 16 << 20,
+            series_chunk_bytes: 1 << 20,
+            manual: true,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(dir.path(), options).unwrap();
+        let mut writer = store.writer().unwrap();
+        let mut committer = store.committer().unwrap();
+        let bytes = vec![7; 1 << 20];
+        let record = RawRecord {
+            series: SeriesRef::NONE,
+            kind: RecordKind::Metadata,
+            bytes: &bytes,
+        };
+        for _ in 0..8 {
+            writer.append(&[], &[record]).unwrap();
+        }
+        committer.commit_now().unwrap();
+        // Begins at the start of the ring again, and is little.
+        let little = RawRecord {
+            bytes: &bytes[..8],
+            ..record
+        };
+        writer.append(&[], &[little]).unwrap();
+        store.keep();
+        let ring = &store.shared.ring;
+        assert!(ring.touched_bytes() > 8 << 20, "it is not empty");
+        committer.commit_now().unwrap();
+        for _ in 0..3 {
+            store.keep();
+        }
+        assert!(ring.touched_bytes() <= 1 << 20, "{}", ring.touched_bytes());
+        drop((writer, committer));
+        store.close();
+    }
+}

@@ -259,15 +259,20 @@ impl Shared {
         saved.unwrap_or(durable).min(durable)
     }
 
+    /// Nothing is in the ring: what comes at `head` begins at its start. The caller holds the reservation.
+    pub(crate) fn restart_ring(&self, head: u64) {
+        let start = self.ring_start.swap(head, Ordering::AcqRel);
+        self.ring.used(head - start);
+    }
+
     /// Gives memory of the ring back while nothing is in it: some parts, between which writers may go
     /// on.
     pub(crate) fn give_back_ring(&self) {
         for _ in 0..RING_PARTS {
             let reserve = self.reserve.lock();
             if reserve.head == self.durable.load(Ordering::Acquire) {
-                // The next append begins at the start of the ring.
-                let used = reserve.head - self.ring_start.load(Ordering::Acquire);
-                self.ring.give_back(used);
+                self.restart_ring(reserve.head);
+                self.ring.give_back();
             }
             drop(reserve);
         }
@@ -342,7 +347,7 @@ pub struct Watermarks {
 /// One write-ahead log with its series; a cheap handle.
 #[derive(Clone, Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
     cleaner: Arc<Mutex<Cleaner>>,
     committer: Arc<Mutex<Option<Committer>>>,

@@ -75,11 +75,17 @@ impl Ring {
         })
     }
 
-    /// Gives the memory beyond the first [`KEPT_BYTES`] back to the system, a part at a time, where the
-    /// first `used` bytes were used since it last was. Nothing may be in the ring: the caller holds
-    /// the reservation, and everything appended is durable.
-    pub(crate) fn give_back(&self, used: u64) {
-        let touched = self.touched.fetch_max(used, Ordering::Relaxed).max(used);
+    /// The first so many bytes were used since it began at its start.
+    pub(crate) fn used(&self, bytes: u64) {
+        if bytes > self.touched.load(Ordering::Relaxed) {
+            self.touched.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the memory beyond the first [`KEPT_BYTES`] back to the system, a part at a time. Nothing may
+    /// be in the ring: the caller holds the reservation, and everything appended is durable.
+    pub(crate) fn give_back(&self) {
+        let touched = self.touched.load(Ordering::Relaxed);
         if touched <= KEPT_BYTES {
             return;
         }
@@ -96,6 +102,12 @@ impl Ring {
         if given.is_ok() {
             self.touched.store(from, Ordering::Relaxed);
         }
+    }
+
+    /// Bytes that may have memory behind them.
+    #[cfg(test)]
+    pub(crate) fn touched_bytes(&self) -> u64 {
+        self.touched.load(Ordering::Relaxed)
     }
 
     /// Bytes the ring holds.

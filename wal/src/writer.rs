@@ -206,7 +206,7 @@ impl Writer {
         }
         self.check_room(start, head)?;
         if self.shared.durable.load(Ordering::Acquire) == start {
-            self.shared.ring_start.store(start, Ordering::Release);
+            self.shared.restart_ring(start);
         }
         self.shared.tracker.begin(self.slot, start, head);
         reserve.head = head;
