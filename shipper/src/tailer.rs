@@ -242,8 +242,9 @@ impl Tailer {
     /// Opens the frame and those behind it, and moves their records into the queues by series.
     async fn push_pack(&mut self, frame: TailedFrame) {
         let mut pack = Pack::new(self.router.routed.len(), self.read_ahead());
+        let segment = self.segment_of(&frame);
         let mut next = Some(frame);
-        while let Some(frame) = next {
+        while let Some(frame) = next.take_if(|frame| self.segment_of(frame) == segment) {
             let number = self.shared.acks.open(frame, &self.shared.stats);
             pack.add(number, &mut self.router.routed);
             if pack.is_full() {
@@ -269,11 +270,20 @@ impl Tailer {
                 all &= queue.push_packed(lane);
             }
             if all {
-                return;
+                break;
             }
             self.shared.stats.queue_full();
             self.crew.room().await;
         }
+        if let Some(first_of_next) = next {
+            self.push(first_of_next).await;
+        }
+    }
+
+    /// The segment a frame is in. A pack keeps to one: a segment that is given up is then all or nothing
+    /// of what is queued, and nothing queued behind what is still wanted holds it up.
+    fn segment_of(&self, frame: &TailedFrame) -> u64 {
+        self.shared.store.segment_before(frame.end.position)
     }
 
     /// Waits until everything queued is decided and goes on with another number of shards.

@@ -22,7 +22,8 @@ fn messages(seen: &[Received]) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_backlog_is_sent_by_series_once_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path());
+    // A pack keeps to one segment.
+    let mut log = Log::open_with(dir.path(), |options| options.segment_bytes = 16 << 20);
     let backend = Backend::start(|_, _| Reply::ok()).await;
     let series = log.series(2000);
     log.write(&series, 0..200).await;

@@ -470,6 +470,13 @@ impl Store {
         (self.shared.quota.used(), self.shared.quota.max())
     }
 
+    /// The id of the segment that holds the byte before a position.
+    #[must_use]
+    pub fn segment_before(&self, position: Position) -> u64 {
+        let before = Position::new(position.get().saturating_sub(1));
+        self.shared.segments.id_of(before)
+    }
+
     /// Where the store is.
     #[must_use]
     pub fn dir(&self) -> &Path {
