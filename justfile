@@ -13,7 +13,7 @@ test:
 
 # power cuts and changed bytes, far more of them than `test` has time for
 slow:
-    PENSTOCK_TEST_SEEDS=200000 PENSTOCK_TEST_EXHAUSTIVE=1 cargo nextest run -p wal --profile slow --test power_cut --test corruption
+    PENSTOCK_TEST_SEEDS=200000 PENSTOCK_TEST_EXHAUSTIVE=1 cargo nextest run -p wal --profile slow power_cut:: corruption::
 
 # the main job in a minute
 demo:

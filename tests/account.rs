@@ -1,15 +1,11 @@
 //! Turns `/metrics` before and after a kill into the proof that every record is accounted for:
 //! in = delivered + pending + dropped.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
-
-use common::agent::Agent;
-use common::backend::count;
-use common::load::Stream;
-use common::sink::Sink;
-use common::{PATIENCE, eventually};
+use crate::common::agent::Agent;
+use crate::common::backend::count;
+use crate::common::load::Stream;
+use crate::common::sink::Sink;
+use crate::common::{PATIENCE, eventually};
 
 /// Records in, delivered, pending, and dropped for any reason, of one endpoint.
 fn account(agent: &Agent, url: &str) -> [u64; 4] {

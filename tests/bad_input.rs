@@ -1,12 +1,8 @@
 //! Turns every kind of bad request into its answer, and the good one after it into a 204.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
-
-use common::agent::Agent;
-use common::http::Client;
-use common::load::{compressed, series};
+use crate::common::agent::Agent;
+use crate::common::http::Client;
+use crate::common::load::{compressed, series};
 use ingest::proto::WriteRequest;
 use prost::Message;
 

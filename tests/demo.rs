@@ -1,6 +1,4 @@
 //! The demo of the README, short: load, outage, SIGKILL, and every sample accounted for.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 use std::process::Command;
 
 #[test]

@@ -5,20 +5,16 @@
 //! open for writing. What can happen is that the file system finds an error and turns itself
 //! read-only, which ends with a repair, or that the device refuses writes for a while.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
-
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use common::agent::{Agent, STORAGE, config_with};
-use common::http::Client;
-use common::load::Stream;
-use common::mount::{FileSystem, Needs, with_mounts};
-use common::sink::{Sink, expected};
-use common::{PATIENCE, eventually};
+use crate::common::agent::{Agent, STORAGE, config_with};
+use crate::common::http::Client;
+use crate::common::load::Stream;
+use crate::common::mount::{FileSystem, Needs, with_mounts};
+use crate::common::sink::{Sink, expected};
+use crate::common::{PATIENCE, eventually};
 
 /// How soon senders are refused.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -113,7 +109,7 @@ impl Line {
 
 #[test]
 fn a_device_that_refuses_writes_for_a_while_is_survived() {
-    let name = "a_device_that_refuses_writes_for_a_while_is_survived";
+    let name = "device::a_device_that_refuses_writes_for_a_while_is_survived";
     with_mounts(name, Needs::LoopDevice, || {
         let dir = tempfile::tempdir().unwrap();
         let file_system = FileSystem::ext4(&dir.path().join(STORAGE), EXT4_MIB);
@@ -139,7 +135,8 @@ fn a_device_that_refuses_writes_for_a_while_is_survived() {
 
 #[test]
 fn a_file_system_that_turns_read_only_is_drained_and_used_again_after_its_repair() {
-    let name = "a_file_system_that_turns_read_only_is_drained_and_used_again_after_its_repair";
+    let name =
+        "device::a_file_system_that_turns_read_only_is_drained_and_used_again_after_its_repair";
     with_mounts(name, Needs::LoopDevice, || {
         let dir = tempfile::tempdir().unwrap();
         let file_system = FileSystem::ext4(&dir.path().join(STORAGE), EXT4_MIB);

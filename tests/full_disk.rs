@@ -4,18 +4,14 @@
 //! The file system is sized for the defaults: a series chunk and three or four segments of 64 MiB
 //! each, which are at most 80 % of what is free.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
-
-mod common;
-
 use std::path::Path;
 
-use common::agent::{Agent, STORAGE, config_with};
-use common::http::{Client, Reply};
-use common::load::{Stream, compressed};
-use common::mount::{FileSystem, Needs, with_mounts};
-use common::sink::{Expected, Sink, expected, hash, labels};
-use common::{PATIENCE, eventually, now, unix_ms};
+use crate::common::agent::{Agent, STORAGE, config_with};
+use crate::common::http::{Client, Reply};
+use crate::common::load::{Stream, compressed};
+use crate::common::mount::{FileSystem, Needs, with_mounts};
+use crate::common::sink::{Expected, Sink, expected, hash, labels};
+use crate::common::{PATIENCE, eventually, now, unix_ms};
 use ingest::proto::{Count, Histogram, Label, TimeSeries};
 
 /// Another file has this much until it is removed: room for one more segment, and some.
@@ -28,7 +24,7 @@ const BULKY_MAX: i64 = 1000;
 
 #[test]
 fn a_full_tmpfs_refuses_and_resumes() {
-    let name = "a_full_tmpfs_refuses_and_resumes";
+    let name = "full_disk::a_full_tmpfs_refuses_and_resumes";
     with_mounts(name, Needs::Memory, || {
         fill_up(|dir| FileSystem::tmpfs(dir, 500));
     });
@@ -36,7 +32,7 @@ fn a_full_tmpfs_refuses_and_resumes() {
 
 #[test]
 fn a_full_ext4_refuses_and_resumes() {
-    let name = "a_full_ext4_refuses_and_resumes";
+    let name = "full_disk::a_full_ext4_refuses_and_resumes";
     // Its own tables and journal need room too.
     with_mounts(name, Needs::LoopDevice, || {
         fill_up(|dir| FileSystem::ext4(dir, 560));

@@ -1,17 +1,13 @@
 //! Turns an endpoint that does not take anything into the proof that the others do not notice, and
 //! that its own data waits for it.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
-
 use std::net::TcpListener;
 use std::time::Duration;
 
-use common::agent::Agent;
-use common::backend::{Backend, Kind, assert_same, url};
-use common::load::Stream;
-use common::{eventually, free_port};
+use crate::common::agent::Agent;
+use crate::common::backend::{Backend, Kind, assert_same, url};
+use crate::common::load::Stream;
+use crate::common::{eventually, free_port};
 
 /// The default time to fill a batch is 5 s; one endpoint's trouble must not add to it.
 const PROMPT: Duration = Duration::from_secs(8);

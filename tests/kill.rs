@@ -6,15 +6,11 @@
 //!
 //! The seed of a run is printed; `PENSTOCK_TEST_SEED` runs one again.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
-
-mod common;
-
-use common::agent::Agent;
-use common::backend::{Backend, Kind, Samples, assert_same, count};
-use common::load::Sender;
-use common::scraper::Scraper;
-use common::{PATIENCE, eventually};
+use crate::common::agent::Agent;
+use crate::common::backend::{Backend, Kind, Samples, assert_same, count};
+use crate::common::load::Sender;
+use crate::common::scraper::Scraper;
+use crate::common::{PATIENCE, eventually};
 
 const SENDERS: [&str; 2] = ["first", "second"];
 /// Requests acknowledged to each sender between two kills.

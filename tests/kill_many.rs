@@ -8,18 +8,14 @@
 //!
 //! The seed of a run is printed; `PENSTOCK_TEST_SEED` runs one again.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
-
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use common::agent::{Agent, config_with};
-use common::backend::Samples;
-use common::load::Sender;
-use common::sink::{Log, RUN_HEADER, Sink, expected};
-use common::{PATIENCE, now};
+use crate::common::agent::{Agent, config_with};
+use crate::common::backend::Samples;
+use crate::common::load::Sender;
+use crate::common::sink::{Log, RUN_HEADER, Sink, expected};
+use crate::common::{PATIENCE, now};
 
 const KILLS: usize = 200;
 const SENDERS: [&str; 2] = ["first", "second"];

@@ -1,14 +1,10 @@
 //! Turns a real Prometheus agent, Penstock and a real backend into a line, and compares its end
 //! with what the same Prometheus agent sent directly to a second backend of the same kind.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
-
-use common::agent::Agent;
-use common::backend::{Backend, Kind, assert_same, count};
-use common::scraper::Scraper;
-use common::{PATIENCE, eventually};
+use crate::common::agent::Agent;
+use crate::common::backend::{Backend, Kind, assert_same, count};
+use crate::common::scraper::Scraper;
+use crate::common::{PATIENCE, eventually};
 
 /// Several scrapes of everything.
 const SAMPLES_MIN: f64 = 10_000.0;

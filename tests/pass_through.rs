@@ -1,18 +1,14 @@
 //! Turns captured requests of both remote-write protocols into what endpoints of both receive, and
 //! compares the content.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
-
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use common::http::Client;
-use common::{PATIENCE, eventually};
+use crate::common::http::Client;
+use crate::common::{PATIENCE, eventually};
 use ingest::proto::v2::{Histogram, Request};
 use ingest::proto::{Exemplar, Label, MetricMetadata, WriteRequest};
 use ingest::{ReceiverOptions, Shards, ShardsOptions};
@@ -152,7 +148,7 @@ fn named(labels: &[Label]) -> String {
     let mut labels = labels.to_vec();
     labels.retain(|label| !label.value.is_empty());
     labels.sort_by(|a, b| a.name.cmp(&b.name));
-    common::recorder::labels(&labels)
+    crate::common::recorder::labels(&labels)
 }
 
 /// A histogram of either protocol in one encoding.

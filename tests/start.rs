@@ -1,21 +1,17 @@
 //! Turns obstacles to a start into one clear message, and signals into an orderly end.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
-
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::agent::{Agent, config, penstock};
-use common::backend::url;
-use common::http::{get, percent_encoded};
-use common::load::Stream;
-use common::process::{Process, debian};
-use common::{PATIENCE, eventually, free_port, now, on_free_port};
+use crate::common::agent::{Agent, config, penstock};
+use crate::common::backend::url;
+use crate::common::http::{get, percent_encoded};
+use crate::common::load::Stream;
+use crate::common::process::{Process, debian};
+use crate::common::{PATIENCE, eventually, free_port, now, on_free_port};
 use rustix::process::Signal;
 
 /// The arguments of a run in `dir` with this configuration.
@@ -293,7 +289,7 @@ fn scraping(dir: &Path, target: u16) -> (Process, u16) {
         ));
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
         let mut process = Process::start("prometheus", command, dir);
-        let is_up = process.is_up(|| common::http::is_ok(port, "/-/ready"));
+        let is_up = process.is_up(|| crate::common::http::is_ok(port, "/-/ready"));
         is_up.then_some((process, port))
     })
 }

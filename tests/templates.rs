@@ -1,17 +1,13 @@
 //! Turns rounds of the same series into the question whether real backends take bodies made from
 //! templates, and hold every sample of them.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::agent::Agent;
-use common::backend::{Backend, Kind, Samples, assert_same};
-use common::http::Client;
-use common::load::compressed;
-use common::unix_ms;
+use crate::common::agent::Agent;
+use crate::common::backend::{Backend, Kind, Samples, assert_same};
+use crate::common::http::Client;
+use crate::common::load::compressed;
+use crate::common::unix_ms;
 use ingest::proto::{Label, Sample, TimeSeries};
 
 /// Series of all targets together.

@@ -1,7 +1,5 @@
 //! Turns the repository's own files into verdicts on the rules that no compiler keeps.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

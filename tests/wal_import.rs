@@ -1,18 +1,14 @@
 //! Turns logs that real Prometheus processes left into what Penstock delivers after an import.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use common::agent::{Agent, config, penstock};
-use common::backend::{Backend, Kind, assert_same, count, url};
-use common::recorder::{self, Received, Recorder};
-use common::scraper::Scraper;
-use common::{PATIENCE, eventually, free_port};
+use crate::common::agent::{Agent, config, penstock};
+use crate::common::backend::{Backend, Kind, assert_same, count, url};
+use crate::common::recorder::{self, Received, Recorder};
+use crate::common::scraper::Scraper;
+use crate::common::{PATIENCE, eventually, free_port};
 use ingest::prometheus_wal::{Event, PrometheusWal, Record};
 use ingest::proto::TimeSeries;
 use prost::Message;

@@ -1,19 +1,15 @@
 //! Turns stores of real agents, whole and broken, into what `penstock wal` says, repairs and replays.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use common::agent::{Agent, config, penstock};
-use common::http::Client;
-use common::load::{Sender, Stream, compressed, series};
-use common::recorder::{Received, Recorder};
-use common::{PATIENCE, eventually, free_port};
+use crate::common::agent::{Agent, config, penstock};
+use crate::common::http::Client;
+use crate::common::load::{Sender, Stream, compressed, series};
+use crate::common::recorder::{Received, Recorder};
+use crate::common::{PATIENCE, eventually, free_port};
 use ingest::proto::{Exemplar, Histogram};
 use serde_json::Value;
 
@@ -38,7 +34,7 @@ impl Store {
     fn build() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let sink = Recorder::start();
-        let dead = common::backend::url(free_port());
+        let dead = crate::common::backend::url(free_port());
         let urls = [sink.url(), dead.clone()];
         let mut agent =
             Agent::start_with(dir.path(), &[], |port| late(&config(port, &urls), &dead));

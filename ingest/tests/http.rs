@@ -1,12 +1,8 @@
 //! Turns HTTP exchanges with a real receiver and a real store into verdicts, on both engines.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "test code")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use wal::IoEngine;
 
 fn each_engine(test: impl Fn(IoEngine)) {

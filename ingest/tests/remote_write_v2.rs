@@ -1,10 +1,6 @@
 //! Turns remote-write 2.0 exchanges with a real receiver and a real store into verdicts.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "test code")]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use ingest::Message as Accepted;
 use ingest::proto::v2::{Exemplar, Histogram, Metadata, Request, Sample, TimeSeries};
 use prost::Message;

@@ -1,11 +1,9 @@
 //! Turns many connections, several stores, and stops at bad moments into verdicts on the shards.
 
-mod common;
-
 use std::collections::HashMap;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use ingest::{Error, ReceiverOptions, Shards, ShardsOptions};
 use wal::{IoEngine, Store, StoreOptions, SystemClock};
 

@@ -1,14 +1,10 @@
 //! What changes while an endpoint is behind: samples packed by series, shards, pauses.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     Backend, LONG, Log, Received, Reply, acked_samples, assert_delivered_once, delivered, options,
     until,
 };

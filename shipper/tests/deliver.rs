@@ -1,13 +1,9 @@
 //! From a real log to a backend that behaves.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     Backend, Exemplar, LONG, Label, Log, MetricMetadata, Reply, assert_delivered_once, options,
     until,
 };

@@ -1,12 +1,8 @@
 //! From a real log to backends that fail in every way they can.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     Backend, LONG, Log, Received, Reply, acked_samples, assert_delivered_once, delivered, options,
     until,
 };

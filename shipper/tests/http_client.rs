@@ -1,17 +1,12 @@
 //! From a real log to TLS servers, token servers, proxies and redirects.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
-mod servers;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{LONG, Log, options, until};
-use servers::{Answer, Authority, Proxy, Seen, Server, Tls};
+use crate::common::{LONG, Log, options, until};
+use crate::servers::{Answer, Authority, Proxy, Seen, Server, Tls};
 use shipper::{
     Auth, Endpoint, EndpointHandle, EndpointOptions, OAuth2Options, SecretSource, SigV4Options,
     Stopped, TlsOptions, TlsVersion,
@@ -488,7 +483,7 @@ fn forms(token_server: &Server, dir: &Path) -> Vec<Auth> {
 
 #[tokio::test]
 async fn nothing_that_is_logged_holds_a_secret() {
-    let logged = servers::Logged::default();
+    let logged = crate::servers::Logged::default();
     let _guard = logged.capture();
     let dir = tempfile::tempdir().unwrap();
     let log = log_of_one(dir.path()).await;

@@ -1,15 +1,11 @@
 //! Endpoints that fail in every way there is change nothing for the others, and lose nothing.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Backend, LONG, Log, Reply, assert_delivered_once, options};
+use crate::common::{Backend, LONG, Log, Reply, assert_delivered_once, options};
 use shipper::Stopped;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -110,7 +106,7 @@ async fn of_ten_endpoints_five_fail_and_five_notice_nothing() {
     fails.store(false, Ordering::Relaxed);
     for backend in &healing {
         backend
-            .until(|seen| common::acked_samples(seen) >= all)
+            .until(|seen| crate::common::acked_samples(seen) >= all)
             .await;
     }
     for (number, endpoint) in bad.into_iter().enumerate() {

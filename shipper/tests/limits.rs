@@ -1,14 +1,10 @@
 //! From a log to endpoints that are further behind than they may be.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Backend, LONG, Log, Reply, acked_samples, options, until};
+use crate::common::{Backend, LONG, Log, Reply, acked_samples, options, until};
 use shipper::Stopped;
 use wal::{Account, DropReason, LagLimits};
 

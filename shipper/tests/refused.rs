@@ -1,12 +1,9 @@
 //! A refusal that is the fault of a part: the rest is delivered, in order, at a bounded cost.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::{Backend, LONG, Log, Received, Reply, options};
+use crate::common::{Backend, LONG, Log, Received, Reply, options};
 use parking_lot::Mutex;
 use shipper::{Counts, EndpointOptions, Stopped};
 

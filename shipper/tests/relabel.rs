@@ -1,15 +1,11 @@
 //! From a log to endpoints that do not want everything, or want it under other labels.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     Backend, Exemplar, LONG, Log, Received, Reply, delivered, options, until, value_bits,
 };
 use prost::Message;
@@ -43,7 +39,7 @@ fn labels(name: &str, job: &str) -> Vec<u8> {
 fn label_sets(seen: &[Received]) -> BTreeSet<String> {
     let acked = seen.iter().filter(|r| r.status / 100 == 2);
     let series = acked.flat_map(|r| &r.request.timeseries);
-    let text = |l: &common::Label| format!("{}={}", l.name, l.value);
+    let text = |l: &crate::common::Label| format!("{}={}", l.name, l.value);
     series
         .map(|s| s.labels.iter().map(text).collect::<Vec<_>>().join(","))
         .collect()

@@ -1,13 +1,11 @@
 //! Turns requests of remote write 2.0 into the verdict of a strict receiver, and its answers into
 //! what must follow.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{Backend, LONG, Log, MetricMetadata, Received, Reply, options, until, value_bits};
+use crate::common::{
+    Backend, LONG, Log, MetricMetadata, Received, Reply, options, until, value_bits,
+};
 use prost::Message;
 use shipper::{Counts, EndpointOptions, ProtobufMessage, Stopped};
 use wal::{RawRecord, RecordKind, Sample, SeriesRef, StartedSample};
@@ -210,7 +208,7 @@ async fn append_every_kind(log: &mut Log) {
         start_timestamp: 4,
     }
     .encode_to_vec();
-    let exemplar = common::Exemplar {
+    let exemplar = crate::common::Exemplar {
         value: 0.5,
         timestamp: 7,
     }
@@ -431,7 +429,7 @@ async fn an_endpoint_that_does_not_know_v2_is_sent_v1_until_the_next_start() {
             "asked once, in round {round}"
         );
     }
-    common::assert_delivered_once(&backend.seen(), 3, 0..4);
+    crate::common::assert_delivered_once(&backend.seen(), 3, 0..4);
     log.close();
 }
 

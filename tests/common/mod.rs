@@ -12,9 +12,6 @@
 //! | `load` | senders that know what was acknowledged |
 //! | `sink` | a backend that keeps what came twice, and goes away or slows down when told to |
 
-#![allow(dead_code, reason = "every test binary uses another part of this")]
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
-
 pub(crate) mod agent;
 pub(crate) mod backend;
 pub(crate) mod http;

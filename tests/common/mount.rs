@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use super::eventually;
 
-/// Set in the process that may mount.
+/// Set in the process that may mount: a file that it makes, as a name that no test has runs none and succeeds.
 const INSIDE: &str = "PENSTOCK_TEST_MOUNTS";
 /// Ballast is written in pieces of this size, and at last byte by byte.
 const PIECE_BYTES: usize = 1 << 20;
@@ -25,7 +25,8 @@ pub(crate) enum Needs {
 
 /// Runs `test` where it may mount; says so and returns where nobody lets it. `name` is its own.
 pub(crate) fn with_mounts(name: &str, needs: Needs, test: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
+    if let Some(ran) = std::env::var_os(INSIDE) {
+        File::create(ran).unwrap();
         return test();
     }
     let Some(mut unshare) = unshare(needs) else {
@@ -36,8 +37,11 @@ pub(crate) fn with_mounts(name: &str, needs: Needs, test: impl FnOnce()) {
     unshare
         .arg(this)
         .args([name, "--exact", "--nocapture", "--include-ignored"]);
-    let status = unshare.env(INSIDE, "1").status().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let ran = dir.path().join("ran");
+    let status = unshare.env(INSIDE, &ran).status().unwrap();
     assert!(status.success(), "{name} failed, see above");
+    assert!(ran.is_file(), "no test is named {name}");
 }
 
 /// A command line to which another can be added, if it works here.

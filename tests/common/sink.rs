@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -77,7 +77,6 @@ struct Shared {
     socket: Socket,
     connections: Mutex<Connections>,
     changed: Condvar,
-    is_refusing: AtomicBool,
     delay_ms: AtomicU64,
     log: Mutex<Log>,
 }
@@ -101,7 +100,6 @@ impl Sink {
                 open: Vec::new(),
             }),
             changed: Condvar::new(),
-            is_refusing: AtomicBool::new(false),
             delay_ms: AtomicU64::new(0),
             log: Mutex::default(),
         });
@@ -126,11 +124,6 @@ impl Sink {
     pub(crate) fn delay(&self, delay: Duration) {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap();
         self.shared.delay_ms.store(delay_ms, Ordering::Relaxed);
-    }
-
-    /// Answers 503 from now on, or no more.
-    pub(crate) fn refuse(&self, refuse: bool) {
-        self.shared.is_refusing.store(refuse, Ordering::Relaxed);
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -229,9 +222,7 @@ fn serve(stream: TcpStream, connection: u64, shared: &Shared) -> io::Result<()> 
     let mut stream = BufReader::new(stream);
     loop {
         let (run, body) = read_request(&mut stream)?;
-        let status = if shared.is_refusing.load(Ordering::Relaxed) {
-            "503 Service Unavailable"
-        } else if let Some(request) = take(&body, run, connection, shared) {
+        let status = if let Some(request) = take(&body, run, connection, shared) {
             // The time of a slow backend, not a wait for anything.
             let delay_ms = shared.delay_ms.load(Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(delay_ms));

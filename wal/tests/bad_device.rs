@@ -1,14 +1,11 @@
 //! A device that makes files and refuses to write to them is tried again without filling it.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{HastyDisk, define, open, options, read_all, scratch};
+use crate::common::{HastyDisk, define, open, options, read_all, scratch};
 use wal::fs::{Disk, DiskFile};
 use wal::{Sample, Store};
 

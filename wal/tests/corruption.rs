@@ -4,19 +4,16 @@
 //!
 //! Bytes of the zeroed rest of files, and of one large record, are sampled; with
 //! `PENSTOCK_TEST_EXHAUSTIVE=1` all of them are changed, in three ways.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use common::faulty::{FaultyDisk, Plan};
-use common::journal::{Image, JournalDisk, Platter, lay_out};
-use common::life::repeatable;
-use common::{HastyDisk, ack_all, define, labels, scratch};
+use crate::common::faulty::{FaultyDisk, Plan};
+use crate::common::journal::{Image, JournalDisk, Platter, lay_out};
+use crate::common::life::repeatable;
+use crate::common::{HastyDisk, ack_all, define, labels, scratch};
 use wal::{
     Committer, DropReason, Endpoint, LagLimits, RawRecord, RecordKind, Sample, SeriesRef, Store,
     Tail, Tally, Writer,

@@ -4,18 +4,15 @@
 //! the journal the disk as it could be after a stop is laid out afresh, and the real store opens it:
 //! after a kill, after a power cut that takes all that was not synced, and after one that takes a
 //! random part. `power_cut.rs` has random lives and cuts the recoveries too.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::journal::{Cut, JournalDisk, Op, Platter, lay_out};
-use common::life::{ENDPOINTS, Habits, Life, Truth, clean, live, repeatable};
-use common::{HastyDisk, ack_all, scratch};
+use crate::common::journal::{Cut, JournalDisk, Op, Platter, lay_out};
+use crate::common::life::{ENDPOINTS, Habits, Life, Truth, clean, live, repeatable};
+use crate::common::{HastyDisk, ack_all, scratch};
 use wal::Store;
 
 /// One run by default; `PENSTOCK_TEST_SEED` gives others.

@@ -3,18 +3,15 @@
 //!
 //! A run opens the store an earlier life left, goes on with it, and ends. Then the store is opened on
 //! a healthy disk: as the process left it, as the device had it, and as a power cut may leave it.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use common::faulty::{Cache, Fault, FaultyDisk, Plan};
-use common::journal::{Cut, Image, Platter, lay_out};
-use common::life::{ENDPOINTS, Habits, Life, Truth, live, repeatable};
-use common::{HastyDisk, ack_all, scratch};
+use crate::common::faulty::{Cache, Fault, FaultyDisk, Plan};
+use crate::common::journal::{Cut, Image, Platter, lay_out};
+use crate::common::life::{ENDPOINTS, Habits, Life, Truth, live, repeatable};
+use crate::common::{HastyDisk, ack_all, scratch};
 use wal::{Endpoint, Error, Store, Tail, Writer};
 
 /// Beyond every operation.

@@ -1,12 +1,9 @@
 //! Holds the tables of `docs/format.md` against the bytes the log writes.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{define, labels, open, scratch};
+use crate::common::{define, labels, open, scratch};
 use wal::{Position, RecordKind, Sample, StartedSample};
 
 /// The rows of a table of the document: field to offset and bytes.

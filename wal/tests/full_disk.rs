@@ -1,14 +1,11 @@
 //! A disk without room for new files refuses, and service resumes by itself.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::{HastyDisk, define, options, read_all, scratch};
+use crate::common::{HastyDisk, define, options, read_all, scratch};
 use wal::fs::{Disk, DiskFile, SystemDisk};
 use wal::{Sample, Store};
 

@@ -1,15 +1,12 @@
 //! Reads the stores that released formats left behind, byte for byte as they were written.
 //!
 //! The directories under `tests/golden/` are never edited. A new format version adds one:
-//! `PENSTOCK_WRITE_GOLDEN=v2 cargo test -p wal --test golden` writes it.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
+//! `PENSTOCK_WRITE_GOLDEN=v2 cargo test -p wal golden` writes it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::{ack_all, define, labels, open, scratch};
+use crate::common::{ack_all, define, labels, open, scratch};
 use wal::{RawRecord, RecordKind, Sample, SeriesRef, StartedSample, Store};
 
 fn golden(version: &str) -> PathBuf {

@@ -1,12 +1,9 @@
 //! Reads stores without opening them: the golden one, broken ones, and what a repair makes of those.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{ack_all, define, labels, open, read_all, scratch};
+use crate::common::{ack_all, define, labels, open, read_all, scratch};
 use wal::inspect::{Event, Problem, StoreView, What, repair};
 use wal::{DropReason, Position, Sample, SeriesRef};
 

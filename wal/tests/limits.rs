@@ -1,14 +1,11 @@
 //! What endpoints lose to limits, the quota and time: exactly what was allowed, and nobody else.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::life::{Truth, timed};
-use common::{HastyDisk, TestClock, scratch};
+use crate::common::life::{Truth, timed};
+use crate::common::{HastyDisk, TestClock, scratch};
 use wal::{
     Committer, DropReason, Endpoint, LagLimits, OnFull, Store, StoreOptions, Tail, Tally, Writer,
 };

@@ -1,13 +1,10 @@
 //! The log as its users see it: order, restarts, rotten bytes, quota, both io engines.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{HastyDisk, Named, ack_all, define, named, open, options, read_all, scratch};
+use crate::common::{HastyDisk, Named, ack_all, define, named, open, options, read_all, scratch};
 use wal::{
     Error, IoEngine, Position, RawRecord, RecordKind, Sample, SeriesRef, Store, StoreOptions,
 };

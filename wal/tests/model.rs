@@ -1,14 +1,11 @@
 //! The real log and a list, side by side, through any order of what users, time and stops do.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::life::{Truth, clean, timed};
-use common::{HastyDisk, TestClock, scratch};
+use crate::common::life::{Truth, clean, timed};
+use crate::common::{HastyDisk, TestClock, scratch};
 use proptest::prelude::*;
 use wal::{Committer, DropReason, Endpoint, LagLimits, OnFull, Store, StoreOptions, Tail, Tally};
 

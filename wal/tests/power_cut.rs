@@ -3,18 +3,15 @@
 //!
 //! A seed is a cut; [`CUTS`] of them share the life they cut. `PENSTOCK_TEST_SEED` repeats one,
 //! `PENSTOCK_TEST_SEEDS` runs so many.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::journal::{Cut, Image, JournalDisk, Lie, Platter, lay_out};
-use common::life::{ENDPOINTS, Habits, Life, clean, live, repeatable};
-use common::{HastyDisk, scratch};
+use crate::common::journal::{Cut, Image, JournalDisk, Lie, Platter, lay_out};
+use crate::common::life::{ENDPOINTS, Habits, Life, clean, live, repeatable};
+use crate::common::{HastyDisk, scratch};
 use wal::{Store, StoreOptions};
 
 /// Cuts of one life.

@@ -1,13 +1,10 @@
 //! A strict start refuses what a salvaging one sets aside, and touches nothing.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::{HastyDisk, define, open, options, read_all, scratch};
+use crate::common::{HastyDisk, define, open, options, read_all, scratch};
 use wal::{Error, Recovery, Sample, Store, StoreOptions};
 
 fn open_strictly(dir: &Path) -> Result<Store, Error> {

@@ -1,8 +1,5 @@
 //! Turns a test into a running receiver with a real store, and plain bytes into HTTP exchanges.
 
-#![allow(dead_code, reason = "every test binary uses another part of this")]
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code")]
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -25,7 +22,7 @@ pub(crate) fn engines() -> Vec<IoEngine> {
 pub(crate) struct Running {
     pub(crate) shards: Shards,
     pub(crate) stores: Vec<Store>,
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 pub(crate) struct Setup {
@@ -73,7 +70,7 @@ impl Setup {
         Running {
             shards,
             stores,
-            dir,
+            _dir: dir,
         }
     }
 }

@@ -1,7 +1,5 @@
 //! A store in a scratch directory and a remote-write backend that answers as told.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -126,7 +124,7 @@ type Script = Arc<dyn Fn(usize, &Received) -> Reply + Send + Sync>;
 pub(crate) struct Backend {
     pub(crate) addr: SocketAddr,
     seen: watch::Sender<Vec<Received>>,
-    tasks: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 impl Backend {
@@ -146,7 +144,11 @@ impl Backend {
         let seen = watch::Sender::new(Vec::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, Arc::new(script), seen.clone()));
-        Self { addr, seen, tasks }
+        Self {
+            addr,
+            seen,
+            _tasks: tasks,
+        }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -1,6 +1,4 @@
 //! Shared by the log's tests: a store driven by hand, and label sets for it.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test uses its part")]
-
 pub(crate) mod faulty;
 pub(crate) mod journal;
 pub(crate) mod life;

@@ -1,0 +1,14 @@
+//! Receivers as senders see them: requests over real sockets into a store on disk.
+//!
+//! One program for all of them: a test program each would link everything again.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test fails"
+)]
+
+mod common;
+mod http;
+mod remote_write_v2;
+mod shards;

@@ -1,0 +1,26 @@
+//! The real binary with real peers. What each part shows is in its own module.
+//!
+//! One program for all of them: a test program each would link everything again.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test fails"
+)]
+
+mod account;
+mod bad_input;
+mod common;
+mod demo;
+mod device;
+mod full_disk;
+mod isolation;
+mod kill;
+mod kill_many;
+mod main_path;
+mod pass_through;
+mod start;
+mod templates;
+mod tidy;
+mod wal_import;
+mod wal_tools;
