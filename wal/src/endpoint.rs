@@ -5,9 +5,11 @@
 //!   acknowledged by up to [`SAVE_INTERVAL`]; what lies between is sent again after a crash.
 //! - `saved <= acked <= durable`. Segments are removed only below `saved` of every endpoint.
 //!
+//! - At most one range beyond `acked` is decided too ([`Ahead`]). When `acked` reaches its beginning
+//!   it goes on at its end.
+//!
 //! # On disk
-//! `docs/format.md`, "Position file": two slots written in turn, so that a torn write leaves the
-//! older one.
+//! See [`crate::progress`].
 //!
 //! # Failure
 //! A file without a valid slot starts the endpoint at the oldest data on disk: sent again, not lost.
@@ -22,11 +24,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::bytes::{get_u32, get_u64, put_u32, put_u64};
 use crate::fs::{Disk, DiskFile};
-use crate::header::FORMAT_VERSION;
 use crate::ledger::read_whole;
-use crate::limits::LagLimits;
+use crate::limits::{LagLimits, frame_from};
+use crate::progress::{Ahead, FILE_BYTES, Progress, encode_slot, newest_slot, slot_of};
 use crate::store::Shared;
 use crate::tail::Tail;
 use crate::tally::Tally;
@@ -35,55 +36,6 @@ use crate::{DropReason, Error, Mark, Position};
 /// Positions are saved at most this often. What was acknowledged since is sent again after a crash,
 /// and some receivers refuse it record by record: a sync now and then is cheaper.
 pub const SAVE_INTERVAL: Duration = Duration::from_millis(200);
-
-const MAGIC: [u8; 8] = *b"PNSTKPOS";
-pub(crate) const FILE_BYTES: u64 = 1024;
-const SLOT_SPACING: usize = 512;
-
-pub(crate) mod field {
-    //! Offsets of a slot's fields.
-    use crate::tally::REASONS_MAX;
-
-    pub(crate) const MAGIC: usize = 0;
-    pub(crate) const VERSION: usize = MAGIC + 8;
-    pub(crate) const SEQUENCE: usize = VERSION + 8;
-    pub(crate) const ACKED: usize = SEQUENCE + 8;
-    pub(crate) const RECORDS_BEFORE: usize = ACKED + 8;
-    pub(crate) const DELIVERED: usize = RECORDS_BEFORE + 8;
-    pub(crate) const DROPPED: usize = DELIVERED + 8;
-    pub(crate) const CRC: usize = DROPPED + 8 * REASONS_MAX;
-    pub(crate) const END: usize = CRC + 4;
-}
-
-const _: () = assert!(field::END <= SLOT_SPACING);
-
-/// How far an endpoint is, and what became of everything before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Progress {
-    pub(crate) acked: Position,
-    /// Records of the log before the endpoint began.
-    pub(crate) records_before: u64,
-    pub(crate) tally: Tally,
-}
-
-impl Progress {
-    /// An endpoint that begins here.
-    pub(crate) fn begin(at: Mark) -> Self {
-        Self {
-            acked: at.position,
-            records_before: at.records,
-            tally: Tally::default(),
-        }
-    }
-
-    /// The acknowledged position and what lies before it.
-    pub(crate) fn mark(&self) -> Mark {
-        Mark {
-            position: self.acked,
-            records: self.records_before + self.tally.total(),
-        }
-    }
-}
 
 /// The position of one endpoint, shared by its handles and the keeper.
 #[derive(Debug)]
@@ -112,6 +64,8 @@ pub struct GiveUp {
 struct PositionFile {
     file: DiskFile,
     sequence: u64,
+    /// What the newest slot says.
+    saved: Progress,
 }
 
 impl EndpointState {
@@ -150,7 +104,11 @@ impl EndpointState {
             name: name.to_owned(),
             progress: Mutex::new(progress),
             saved: AtomicU64::new(progress.acked.get()),
-            file: Mutex::new(PositionFile { file, sequence }),
+            file: Mutex::new(PositionFile {
+                file,
+                sequence,
+                saved: progress,
+            }),
             give_up: watch::channel(None).0,
             give_up_at: AtomicU64::new(0),
             limits: Mutex::default(),
@@ -195,13 +153,19 @@ impl EndpointState {
         *self.give_up.borrow()
     }
 
+    /// Where the backlog ends, if something is decided beyond it.
+    pub(crate) fn ahead_from(&self) -> Option<Position> {
+        let progress = self.progress.lock();
+        progress.ahead.map(|ahead| ahead.from.position)
+    }
+
     /// Saves the position if it moved since the last time.
     ///
     /// # Errors
     /// What the system said; the older slot is still good.
     pub(crate) fn save(&self, disk: &Arc<dyn Disk>) -> Result<(), Error> {
         let progress = self.progress();
-        if progress.acked > self.saved() {
+        if progress != self.file.lock().saved {
             self.write(disk, &progress)?;
             self.saved.store(progress.acked.get(), Ordering::Release);
         }
@@ -217,70 +181,8 @@ impl EndpointState {
             .and_then(|()| disk.sync(&open.file))
             .map_err(Error::io("save", path))?;
         open.sequence = sequence;
+        open.saved = *progress;
         Ok(())
-    }
-}
-
-/// Where the slot of this sequence stands.
-pub(crate) const fn slot_of(sequence: u64) -> u64 {
-    if sequence.is_multiple_of(2) {
-        0
-    } else {
-        SLOT_SPACING as u64
-    }
-}
-
-pub(crate) fn encode_slot(sequence: u64, progress: &Progress) -> [u8; field::END] {
-    let mut slot = [0; field::END];
-    slot[..8].copy_from_slice(&MAGIC);
-    put_u32(&mut slot, field::VERSION, FORMAT_VERSION);
-    put_u64(&mut slot, field::SEQUENCE, sequence);
-    put_u64(&mut slot, field::ACKED, progress.acked.get());
-    put_u64(&mut slot, field::RECORDS_BEFORE, progress.records_before);
-    put_u64(&mut slot, field::DELIVERED, progress.tally.delivered);
-    for (number, dropped) in progress.tally.dropped.into_iter().enumerate() {
-        put_u64(&mut slot, field::DROPPED + 8 * number, dropped);
-    }
-    let crc = crc32fast::hash(&slot[..field::CRC]);
-    put_u32(&mut slot, field::CRC, crc);
-    slot
-}
-
-/// Offsets of the slots that were written and do not check. A slot that was never written is zeros.
-pub(crate) fn broken_slots(bytes: &[u8]) -> Vec<usize> {
-    let slots = [0, SLOT_SPACING];
-    let is_broken = |at: &usize| {
-        let slot = bytes.get(*at..*at + field::END).unwrap_or_default();
-        slot.iter().any(|&byte| byte != 0) && valid_slot(slot).is_none()
-    };
-    slots.into_iter().filter(is_broken).collect()
-}
-
-/// The sequence and content of a slot that checks.
-fn valid_slot(slot: &[u8]) -> Option<(u64, Progress)> {
-    let checks = slot[field::MAGIC..8] == MAGIC
-        && crc32fast::hash(&slot[..field::CRC]) == get_u32(slot, field::CRC);
-    checks.then(|| (get_u64(slot, field::SEQUENCE), decode_slot(slot)))
-}
-
-/// The sequence and content of the slot that counts, if one checks.
-pub(crate) fn newest_slot(bytes: &[u8]) -> Option<(u64, Progress)> {
-    let slots = [0, SLOT_SPACING].map(|at| valid_slot(bytes.get(at..at + field::END)?));
-    slots
-        .into_iter()
-        .flatten()
-        .max_by_key(|(sequence, _)| *sequence)
-}
-
-fn decode_slot(slot: &[u8]) -> Progress {
-    let mut tally = Tally::of_delivered(get_u64(slot, field::DELIVERED));
-    for (number, dropped) in tally.dropped.iter_mut().enumerate() {
-        *dropped = get_u64(slot, field::DROPPED + 8 * number);
-    }
-    Progress {
-        acked: Position::new(get_u64(slot, field::ACKED)),
-        records_before: get_u64(slot, field::RECORDS_BEFORE),
-        tally,
     }
 }
 
@@ -364,11 +266,20 @@ impl Endpoint {
         self.state.progress().mark()
     }
 
-    /// Bytes of frames that are durable and not acknowledged.
+    /// What is decided beyond the acknowledged position; see [`Self::begin_ahead`].
+    #[must_use]
+    pub fn ahead(&self) -> Option<Ahead> {
+        self.state.progress().ahead
+    }
+
+    /// Bytes of frames that are durable and not decided.
     #[must_use]
     pub fn lag_bytes(&self) -> u64 {
-        let durable = self.shared.durable_position();
-        self.shared.segments.bytes_between(self.acked(), durable)
+        let progress = self.state.progress();
+        let bytes = |from, to| self.shared.segments.bytes_between(from, to);
+        let decided = |ahead: Ahead| bytes(ahead.from.position, ahead.acked);
+        let behind = bytes(progress.acked, self.shared.durable_position());
+        behind - progress.ahead.map_or(0, decided)
     }
 
     /// What has become of the records the log has taken since the endpoint began.
@@ -377,30 +288,64 @@ impl Endpoint {
         // First the endpoint, so that what it has decided is among what the log has taken.
         let progress = self.state.progress();
         let records_in = self.shared.records.load(Ordering::Acquire) - progress.records_before;
+        let tally = progress.decided();
         Account {
             records_in,
-            pending: records_in - progress.tally.total(),
-            tally: progress.tally,
+            pending: records_in - tally.total(),
+            tally,
         }
     }
 
     /// Everything before `mark` that was not acknowledged yet was decided: `tally` says how. Saved to
-    /// disk within [`SAVE_INTERVAL`]; going back is ignored.
+    /// disk within [`SAVE_INTERVAL`]; going back is ignored. Where something is decided ahead, `mark`
+    /// is not beyond its beginning.
     ///
     /// # Panics
     /// If the position is not durable: what is not durable cannot have been read. In debug builds
     /// also if the tally does not add up.
     pub fn ack(&self, mark: Mark, tally: Tally) {
-        assert!(
-            mark.position <= self.shared.durable_position(),
-            "acked beyond durable"
-        );
+        self.check_durable(mark);
+        self.state.progress.lock().ack(mark, tally);
+    }
+
+    /// Everything ahead and before `mark` was decided; as [`Self::ack`] if nothing is ahead.
+    ///
+    /// # Panics
+    /// As [`Self::ack`].
+    pub fn ack_newest(&self, mark: Mark, tally: Tally) {
+        self.check_durable(mark);
+        self.state.progress.lock().ack_newest(mark, tally);
+    }
+
+    fn check_durable(&self, mark: Mark) {
+        let durable = self.shared.durable_position();
+        assert!(mark.position <= durable, "acked beyond durable");
+    }
+
+    /// Splits what is not acknowledged into a backlog and what is newer than about the last `bytes` of
+    /// the log: that is read by [`Self::tail_newest`] and acknowledged by [`Self::ack_newest`], while
+    /// the backlog is read up to here and acknowledged by [`Self::ack`]. None if the log cannot be
+    /// split beyond `after`, or is split already.
+    ///
+    /// # Errors
+    /// What the system said to looking for where a frame begins.
+    pub fn begin_ahead(&self, after: Position, bytes: u64) -> Result<Option<Mark>, Error> {
+        let durable = self.shared.durable_position();
+        let near = self.shared.segments.position_before(durable, bytes);
+        let Some(frame) = frame_from(&self.shared, near)? else {
+            return Ok(None);
+        };
+        let from = Mark {
+            position: frame.position,
+            records: frame.records_before,
+        };
         let mut progress = self.state.progress.lock();
-        if mark.position > progress.acked {
-            progress.acked = mark.position;
-            progress.tally += tally;
-            debug_assert_eq!(progress.mark(), mark, "every record is accounted for");
+        let after = after.max(progress.acked);
+        if from.position <= after || progress.ahead.is_some() {
+            return Ok(None);
         }
+        progress.ahead = Some(Ahead::begin(from));
+        Ok(Some(from))
     }
 
     /// What the endpoint is not to get any more although it lies beyond `position`: the keeper gave
@@ -421,10 +366,19 @@ impl Endpoint {
         *self.state.limits.lock() = limits;
     }
 
-    /// A reader of the log from the acknowledged position on.
+    /// A reader of the log from the acknowledged position on, up to where what is ahead begins.
     #[must_use]
     pub fn tail(&self) -> Tail {
-        Tail::new(self.shared.clone(), self.state.clone())
+        let progress = self.state.progress();
+        let until = progress.ahead.map(|ahead| ahead.from);
+        Tail::new(self.shared.clone(), self.state.clone(), progress.mark()).until(until)
+    }
+
+    /// A reader from the end of everything decided on.
+    #[must_use]
+    pub fn tail_newest(&self) -> Tail {
+        let newest = self.state.progress().newest();
+        Tail::new(self.shared.clone(), self.state.clone(), newest)
     }
 }
 
@@ -443,6 +397,7 @@ pub struct Account {
 mod tests {
     use super::*;
     use crate::fs::SystemDisk;
+    use crate::progress::{SLOT_SPACING, field};
 
     fn open(dir: &Path) -> (EndpointState, Arc<dyn Disk>) {
         let disk: Arc<dyn Disk> = Arc::new(SystemDisk);

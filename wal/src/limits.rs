@@ -169,6 +169,9 @@ fn give_up(
     reason: DropReason,
 ) -> Result<(), Error> {
     let from = endpoint.decided();
+    // What is decided beyond the backlog is no loss; what comes behind that has its turn later.
+    let ahead = endpoint.ahead_from().filter(|ahead| *ahead > from);
+    let to = ahead.map_or(to, |ahead| to.min(ahead));
     if to <= from {
         return Ok(());
     }

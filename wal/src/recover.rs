@@ -68,8 +68,10 @@ pub(crate) fn recover(
     places: Places<'_>,
 ) -> Result<Recovered, Error> {
     let saved = all_saved(disk, places.positions)?;
-    let acked = saved.iter().map(|(_, p)| p.acked).max().unwrap_or_default();
-    let mut records = saved.iter().map(|(_, p)| p.mark().records).max();
+    let newest = || saved.iter().map(|(_, progress)| progress.newest());
+    let acked = newest().map(|mark| mark.position).max();
+    let acked = acked.unwrap_or_default();
+    let mut records = newest().map(|mark| mark.records).max();
     let mut next_id = segments.id_of(acked);
     if acked > Position::ZERO {
         next_id += 1;

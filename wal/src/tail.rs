@@ -122,6 +122,8 @@ pub struct Tail {
     lost: Tally,
     /// How often the unreadable page here was asked for.
     tries: u32,
+    /// Nothing is read beyond.
+    until: Option<Mark>,
 }
 
 /// The segment file being read.
@@ -144,8 +146,7 @@ enum Step {
 }
 
 impl Tail {
-    pub(crate) fn new(shared: Arc<Shared>, endpoint: Arc<EndpointState>) -> Self {
-        let mark = endpoint.progress().mark();
+    pub(crate) const fn new(shared: Arc<Shared>, endpoint: Arc<EndpointState>, mark: Mark) -> Self {
         Self {
             shared,
             endpoint,
@@ -153,9 +154,22 @@ impl Tail {
             open: None,
             skipped: None,
             appended_ms: 0,
-            lost: Tally::default(),
+            lost: Tally::of_delivered(0),
             tries: 0,
+            until: None,
         }
+    }
+
+    /// Reads no further than this from now on: not beyond where it is said to end.
+    #[must_use]
+    pub fn until(mut self, until: Option<Mark>) -> Self {
+        self.read_until(until);
+        self
+    }
+
+    /// See [`Self::until`].
+    pub fn read_until(&mut self, until: Option<Mark>) {
+        self.until = until;
     }
 
     /// Behind the last frame read.
@@ -186,6 +200,9 @@ impl Tail {
     )]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
         let durable = self.shared.durable_position();
+        let durable = self
+            .until
+            .map_or(durable, |until| until.position.min(durable));
         loop {
             self.skip_given_up();
             if self.mark.position >= durable || !self.open_file(durable)? {
@@ -252,21 +269,34 @@ impl Tail {
         self.skipped = None;
     }
 
-    /// At the end of everything durable: what was skipped last is counted although no frame follows.
+    /// At the end of everything there is to read: what was skipped last is counted although no frame
+    /// follows.
     fn settle(&mut self) {
-        if self.skipped.is_some()
-            && let Some(records) = self.shared.records_before(self.mark.position)
-        {
+        let bound = self
+            .until
+            .filter(|until| until.position <= self.mark.position);
+        let records = match bound {
+            Some(until) => Some(until.records),
+            None if self.skipped.is_some() => self.shared.records_before(self.mark.position),
+            None => None,
+        };
+        if let Some(records) = records {
             self.count_missing(records, self.shared.clock.unix_ms());
         }
     }
 
     /// Leaves behind what the keeper has given up for this endpoint.
     fn skip_given_up(&mut self) {
-        if let Some(give_up) = self.endpoint.given_up_beyond(self.mark.position) {
+        let is_over = self
+            .until
+            .is_some_and(|until| until.position <= self.mark.position);
+        if let Some(give_up) = self.endpoint.given_up_beyond(self.mark.position)
+            && !is_over
+        {
             self.skipped = Some(give_up.reason);
             self.open = None;
-            self.mark.position = give_up.before;
+            let until = self.until.map_or(give_up.before, |until| until.position);
+            self.mark.position = give_up.before.min(until);
         }
     }
 

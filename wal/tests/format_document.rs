@@ -119,6 +119,45 @@ fn the_document_describes_what_is_written() {
 }
 
 #[test]
+fn the_document_describes_what_is_ahead() {
+    let dir = scratch();
+    let store = open(dir.path());
+    let endpoint = store.endpoint("one").unwrap();
+    let refs = define(&store, &[1]).unwrap();
+    let mut writer = store.writer().unwrap();
+    for timestamp_ms in 0..2 {
+        let series = refs[0];
+        let sample = Sample {
+            series,
+            timestamp_ms,
+            value_bits: 5,
+        };
+        writer.append(&[sample], &[]).unwrap();
+    }
+    let durable = store.committer().unwrap().commit_now().unwrap();
+    let from = endpoint.begin_ahead(Position::ZERO, 100).unwrap().unwrap();
+    assert_eq!(from.records, 1);
+    let mark = wal::Mark {
+        position: durable,
+        records: 2,
+    };
+    endpoint.ack_newest(mark, wal::Tally::of_dropped(wal::DropReason::TooOld, 1));
+    store.close();
+    let file = std::fs::read(dir.path().join("positions/one")).unwrap();
+    let slot = Reader {
+        bytes: &file,
+        fields: table("position_slot"),
+    };
+    assert_eq!(slot.number("ahead"), from.position.get());
+    assert_eq!(slot.number("ahead_records_before"), 1);
+    assert_eq!(slot.number("ahead_acked"), durable.get());
+    assert_eq!(slot.number("ahead_delivered"), 0);
+    let (dropped, _) = slot.fields["ahead_dropped"];
+    assert_eq!(slot.bytes[dropped + 8 * 13], 1);
+    assert_eq!(slot.number("ahead_crc32"), slot.crc_of(0, 344));
+}
+
+#[test]
 fn the_document_names_every_kind_of_record() {
     let documented = table("record_kind");
     let number = |kind: &str| documented[kind].0;

@@ -8,6 +8,7 @@
     reason = "a panic is how a test fails"
 )]
 
+mod ahead;
 mod bad_device;
 mod common;
 mod corruption;

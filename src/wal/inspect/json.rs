@@ -91,6 +91,7 @@ fn endpoint(endpoint: &EndpointReport) -> Value {
     json!({
         "name": endpoint.name,
         "acked": endpoint.acked,
+        "ahead": endpoint.ahead.map(|(from, to)| json!({ "from": from, "acked": to })),
         "lag_bytes": endpoint.lag_bytes,
         "lag_ms": endpoint.lag_ms,
         "records_in": endpoint.records_in,

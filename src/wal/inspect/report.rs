@@ -44,6 +44,8 @@ pub(super) struct Report {
 pub(super) struct EndpointReport {
     pub(super) name: String,
     pub(super) acked: u64,
+    /// What is decided beyond that.
+    pub(super) ahead: Option<(u64, u64)>,
     pub(super) lag_bytes: u64,
     pub(super) lag_ms: i64,
     pub(super) records_in: u64,
@@ -97,15 +99,21 @@ fn endpoint(
     let end = view.end();
     let records_in = end.records.saturating_sub(position.records_before);
     let dropped = DropReason::ALL.into_iter();
-    let dropped = dropped.map(|reason| (reason.as_str(), position.tally.dropped(reason)));
+    let tally = position.decided();
+    let dropped = dropped.map(|reason| (reason.as_str(), tally.dropped(reason)));
+    let ahead = position
+        .ahead
+        .map(|ahead| (ahead.from.position, ahead.acked));
+    let decided = ahead.map_or(0, |(from, to)| view.bytes_between(from, to));
     EndpointReport {
         name: position.endpoint.clone(),
         acked: position.acked.get(),
-        lag_bytes: view.bytes_between(position.acked, end.position),
+        ahead: ahead.map(|(from, to)| (from.get(), to.get())),
+        lag_bytes: view.bytes_between(position.acked, end.position) - decided,
         lag_ms: oldest_pending_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest).max(0)),
         records_in,
-        delivered: position.tally.delivered,
-        pending: records_in.saturating_sub(position.tally.total()),
+        delivered: tally.delivered,
+        pending: records_in.saturating_sub(tally.total()),
         dropped: dropped.filter(|(_, records)| *records > 0).collect(),
     }
 }

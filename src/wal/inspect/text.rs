@@ -153,6 +153,9 @@ fn endpoints(report: &Report) -> String {
         vec![
             endpoint.name.clone(),
             endpoint.acked.to_string(),
+            endpoint
+                .ahead
+                .map_or("-".to_owned(), |(from, to)| format!("{from}-{to}")),
             bytes_text(endpoint.lag_bytes),
             endpoint.pending.to_string(),
             format!(
@@ -163,7 +166,14 @@ fn endpoints(report: &Report) -> String {
         ]
     };
     let rows: Vec<_> = report.endpoints.iter().map(row).collect();
-    let header = ["<endpoint", "acked", "lag", "lag records", "lag time"];
+    let header = [
+        "<endpoint",
+        "acked",
+        "ahead",
+        "lag",
+        "lag records",
+        "lag time",
+    ];
     table(&header, &rows)
 }
 

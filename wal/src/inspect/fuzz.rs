@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use super::series::Found;
 use super::{Event, StoreView};
 use crate::chunk::{Record, encode_record};
-use crate::endpoint::{broken_slots, encode_slot, newest_slot, slot_of};
 use crate::header::FILE_HEADER_BYTES;
+use crate::progress::{broken_slots, encode_slot, newest_slot, slot_of};
 use crate::{NewSeries, Sample, SeriesRef, Store, StoreOptions};
 
 const SALT: u64 = 5;

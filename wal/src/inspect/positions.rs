@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Problem, What, is_gone};
-use crate::endpoint::{self, Progress};
+use crate::endpoint;
 use crate::fs::Disk;
 use crate::ledger::{parse_line, read_whole};
-use crate::{Error, Loss, Position, Tally};
+use crate::progress::{self, Progress};
+use crate::{Ahead, Error, Loss, Position, Tally};
 
 /// Bytes of a position slot.
-const SLOT_BYTES: u64 = endpoint::field::END as u64;
+const SLOT_BYTES: u64 = progress::field::END as u64;
 /// A small file that changes while it is read is read again so often.
 const READS_MAX: usize = 10;
 
@@ -28,6 +29,8 @@ pub struct PositionFile {
     pub records_before: u64,
     /// What became of the records since.
     pub tally: Tally,
+    /// What is decided beyond `acked`.
+    pub ahead: Option<Ahead>,
     pub(super) sequence: u64,
 }
 
@@ -38,11 +41,18 @@ impl PositionFile {
         self.records_before.saturating_add(self.tally.total())
     }
 
+    /// What became of everything decided, also ahead.
+    #[must_use]
+    pub fn decided(&self) -> Tally {
+        self.progress().decided()
+    }
+
     pub(super) const fn progress(&self) -> Progress {
         Progress {
             acked: self.acked,
             records_before: self.records_before,
             tally: self.tally,
+            ahead: self.ahead,
         }
     }
 }
@@ -56,7 +66,7 @@ pub(super) fn read_all(
     let mut all = Vec::new();
     for (path, _) in sizes(dir)? {
         let bytes = match read_settled(disk, &path, |bytes| {
-            endpoint::broken_slots(bytes).is_empty()
+            progress::broken_slots(bytes).is_empty()
         }) {
             Ok(bytes) => bytes,
             Err(error) if is_gone(&error) => continue,
@@ -65,7 +75,7 @@ pub(super) fn read_all(
                 continue;
             }
         };
-        for slot in endpoint::broken_slots(&bytes) {
+        for slot in progress::broken_slots(&bytes) {
             let slot = slot as u64;
             problems.push(Problem::in_file(
                 &path,
@@ -74,7 +84,7 @@ pub(super) fn read_all(
                 What::PositionSlot,
             ));
         }
-        let Some((sequence, progress)) = endpoint::newest_slot(&bytes) else {
+        let Some((sequence, progress)) = progress::newest_slot(&bytes) else {
             continue;
         };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -84,6 +94,7 @@ pub(super) fn read_all(
             acked: progress.acked,
             records_before: progress.records_before,
             tally: progress.tally,
+            ahead: progress.ahead,
             sequence,
         });
     }

@@ -21,11 +21,11 @@ use super::scan::{Hole, Step, Walk};
 use super::segments::SegmentFile;
 use super::{Event, Problem, SeriesView, StoreView, What};
 use crate::chunk::{Record, create_with_header, encode_record, record_bytes};
-use crate::endpoint::{FILE_BYTES, encode_slot, slot_of};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, Stamp, frame_bytes};
 use crate::fs::{Disk, DiskFile, SystemDisk};
 use crate::header::{FILE_HEADER_BYTES, FileHeader, SERIES_MAGIC};
 use crate::ledger::{ALL_ENDPOINTS, format};
+use crate::progress::{FILE_BYTES, encode_slot, slot_of};
 use crate::random::{Random, SystemRandom};
 use crate::{DropReason, Error, Loss, Mark, Position, SeriesRef, SystemClock};
 
