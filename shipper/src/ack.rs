@@ -18,16 +18,20 @@
 //!   never across an await.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use wal::{DropReason, Mark, Position, Tally};
 
 use crate::batch::Run;
+use crate::lanes::Lane;
 use crate::stats::Stats;
 use crate::wire::len_u64;
 
-/// Counts the frames one tailer has opened; names a frame while it is in the window.
+const SECOND_LANE: u64 = 1 << 63;
+
+/// Counts the frames one tailer has opened; names a frame while it is in the window. The highest bit is
+/// the lane.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct FrameNumber(u64);
 
@@ -42,6 +46,19 @@ impl FrameNumber {
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
+    }
+
+    pub(crate) const fn is_in_second_lane(self) -> bool {
+        self.0 & SECOND_LANE != 0
+    }
+
+    const fn in_lane(self, lane: Lane) -> Self {
+        Self(self.0 | (lane.index() as u64 * SECOND_LANE))
+    }
+
+    /// Its number in the window of its lane.
+    const fn in_window(self) -> u64 {
+        self.0 & !SECOND_LANE
     }
 }
 
@@ -119,7 +136,7 @@ impl AckWindow {
     /// Takes records as done. Returns how far the position moved, if it did.
     pub(crate) fn done(&mut self, done: &[Done]) -> Option<Moved> {
         for part in done {
-            let index = usize::try_from(part.frame.0 - self.first).unwrap_or(usize::MAX);
+            let index = usize::try_from(part.frame.in_window() - self.first).unwrap_or(usize::MAX);
             let frame = self
                 .frames
                 .get_mut(index)
@@ -143,7 +160,7 @@ impl AckWindow {
 
     /// Where a frame in the window ends.
     fn end_of(&self, frame: FrameNumber) -> Option<Position> {
-        let index = usize::try_from(frame.0.checked_sub(self.first)?).ok()?;
+        let index = usize::try_from(frame.in_window().checked_sub(self.first)?).ok()?;
         Some(self.frames.get(index)?.end.position)
     }
 
@@ -157,30 +174,63 @@ impl AckWindow {
     }
 }
 
-/// The window of one endpoint together with the position it moves.
+/// The windows of one endpoint together with the positions they move.
 pub(crate) struct Acks {
-    window: Mutex<AckWindow>,
+    /// By lane.
+    windows: [Mutex<AckWindow>; Lane::COUNT],
+    /// Whether the second lane is the newer, or the only one.
+    is_second_newest: AtomicBool,
     endpoint: wal::Endpoint,
     /// What lies before this was in the log already and may have been sent by an earlier run.
     fresh_from: Position,
-    /// The first frame behind that; the largest number until there is one.
-    first_fresh: AtomicU64,
+    /// The first frame of each lane behind that; the largest number until there is one.
+    first_fresh: [AtomicU64; Lane::COUNT],
 }
 
 impl Acks {
     pub(crate) fn new(endpoint: wal::Endpoint, fresh_from: Position) -> Self {
         Self {
-            window: Mutex::default(),
+            windows: Default::default(),
+            is_second_newest: AtomicBool::new(endpoint.ahead().is_some()),
             endpoint,
             fresh_from,
-            first_fresh: AtomicU64::new(u64::MAX),
+            first_fresh: [const { AtomicU64::new(u64::MAX) }; Lane::COUNT],
         }
+    }
+
+    /// The newer lane, or the only one.
+    pub(crate) fn newest(&self) -> Lane {
+        match self.is_second_newest.load(Ordering::Acquire) {
+            true => Lane::FIRST.other(),
+            false => Lane::FIRST,
+        }
+    }
+
+    /// Whether there are two lanes.
+    pub(crate) fn is_split(&self) -> bool {
+        self.endpoint.ahead().is_some()
+    }
+
+    /// Begins another lane near the end of the log, beyond `after`; where. None if that cannot be.
+    ///
+    /// # Errors
+    /// What the system said to looking for where a frame begins.
+    pub(crate) fn split(&self, after: Position, bytes: u64) -> Result<Option<Mark>, wal::Error> {
+        let was = self.is_second_newest.fetch_not(Ordering::AcqRel);
+        // From here on what is acknowledged in the lane there was is of the backlog.
+        let from = self.endpoint.begin_ahead(after, bytes);
+        if !matches!(from, Ok(Some(_))) {
+            self.is_second_newest.store(was, Ordering::Release);
+        }
+        from
     }
 
     /// Whether none of these records was in the log before the endpoint was started.
     pub(crate) fn are_fresh(&self, mut frames: impl Iterator<Item = FrameNumber>) -> bool {
-        let first = self.first_fresh.load(Ordering::Relaxed);
-        frames.all(|frame| frame.0 >= first)
+        frames.all(|frame| {
+            let first = &self.first_fresh[Lane::of(frame).index()];
+            frame.in_window() >= first.load(Ordering::Relaxed)
+        })
     }
 
     /// Tells of everything that is given up from now on.
@@ -192,7 +242,8 @@ impl Acks {
     /// more, and why.
     pub(crate) fn given_up(&self, runs: &[Run]) -> Option<(usize, DropReason)> {
         let give_up = self.endpoint.given_up_beyond(self.endpoint.acked())?;
-        let window = self.window.lock();
+        let lane = Lane::of(runs.first()?.frame);
+        let window = self.windows[lane.index()].lock();
         let gone = |run: &&Run| {
             window
                 .end_of(run.frame)
@@ -203,20 +254,20 @@ impl Acks {
     }
 
     /// See [`AckWindow::open`].
-    pub(crate) fn open(&self, frame: TailedFrame, stats: &Stats) -> FrameNumber {
-        let mut window = self.window.lock();
+    pub(crate) fn open(&self, lane: Lane, frame: TailedFrame, stats: &Stats) -> FrameNumber {
+        let mut window = self.windows[lane.index()].lock();
         let (number, moved) = window.open(frame);
         if frame.end.position > self.fresh_from {
-            self.first_fresh.fetch_min(number.0, Ordering::Relaxed);
+            self.first_fresh[lane.index()].fetch_min(number.0, Ordering::Relaxed);
         }
-        self.moved(&window, moved, stats);
-        number
+        self.moved(lane, &window, moved, stats);
+        number.in_lane(lane)
     }
 
     /// Everything before `end` was read, `lost` was found missing: behind the last frame there may be
     /// nothing but the unused rest of a segment, which needs no sending either.
-    pub(crate) fn passed(&self, end: Mark, lost: Tally, stats: &Stats) {
-        let mut window = self.window.lock();
+    pub(crate) fn passed(&self, lane: Lane, end: Mark, lost: Tally, stats: &Stats) {
+        let mut window = self.windows[lane.index()].lock();
         let nothing = TailedFrame {
             end,
             appended_ms: 0,
@@ -224,22 +275,26 @@ impl Acks {
             tally: lost,
         };
         let (_, moved) = window.open(nothing);
-        self.moved(&window, moved, stats);
+        self.moved(lane, &window, moved, stats);
     }
 
-    /// See [`AckWindow::done`].
+    /// See [`AckWindow::done`]; all of one lane.
     pub(crate) fn done(&self, done: &[Done], stats: &Stats) {
-        let mut window = self.window.lock();
+        let Some(first) = done.first() else { return };
+        let lane = Lane::of(first.frame);
+        let mut window = self.windows[lane.index()].lock();
         let moved = window.done(done);
-        self.moved(&window, moved, stats);
+        self.moved(lane, &window, moved, stats);
     }
 
     /// Called with the lock held, so that positions and gauges are published in order.
-    fn moved(&self, window: &AckWindow, moved: Option<Moved>, stats: &Stats) {
-        if let Some((end, tally)) = moved {
-            self.endpoint.ack(end, tally);
+    fn moved(&self, lane: Lane, window: &AckWindow, moved: Option<Moved>, stats: &Stats) {
+        match moved {
+            Some((end, tally)) if lane == self.newest() => self.endpoint.ack_newest(end, tally),
+            Some((end, tally)) => self.endpoint.ack(end, tally),
+            None => {}
         }
-        stats.set_window(window.len(), window.oldest_appended_ms());
+        stats.set_window(lane, window.len(), window.oldest_appended_ms());
     }
 }
 

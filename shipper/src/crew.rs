@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 
 use crate::backoff::Backoff;
 use crate::encode::{Encoder, RemoteWriteV1, TEMPLATE_BYTES_MAX};
-use crate::options::Resolved;
+use crate::lanes::Lane;
+use crate::options::{Priority, Resolved};
 use crate::outgoing::{OUTGOING_BYTES_MAX, OutgoingLabels};
 use crate::queue::Queue;
 use crate::shard::{Shared, Worker};
@@ -27,18 +28,25 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    /// Starts so many shards.
-    pub(crate) fn start(shared: &Arc<Shared>, resolved: &Resolved, shards: u16) -> Self {
+    /// Starts so many shards of a lane.
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        resolved: &Resolved,
+        (lane, shards): (Lane, u16),
+    ) -> Self {
         let room = Arc::new(Notify::new());
         let options = &resolved.options.queue;
         let full = options.max_samples_per_send;
         let queue = |_| Arc::new(Queue::new(options.capacity, full, Arc::clone(&room)));
         // The metadata's worker is one more, with its own connection.
         let queues: Vec<_> = (0..=shards).map(queue).collect();
-        let (label_bytes, template_bytes) = (
-            OUTGOING_BYTES_MAX / queues.len(),
-            TEMPLATE_BYTES_MAX / queues.len(),
-        );
+        let lanes = match resolved.options.priority {
+            Priority::InOrder => 1,
+            Priority::Fresh => Lane::COUNT,
+        };
+        let workers = queues.len() * lanes;
+        let (label_bytes, template_bytes) =
+            (OUTGOING_BYTES_MAX / workers, TEMPLATE_BYTES_MAX / workers);
         let mut tasks = JoinSet::new();
         for queue in &queues {
             let outgoing = OutgoingLabels::new(Arc::clone(&resolved.outgoing), label_bytes);
@@ -50,7 +58,7 @@ impl Crew {
             );
             tasks.spawn(worker(shared, queue, resolved, (encoder, outgoing)).run());
         }
-        shared.stats.set_shards(shards);
+        shared.stats.set_shards(lane, shards);
         Self {
             queues,
             room,

@@ -27,15 +27,16 @@ use crate::crew::join_all;
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::health::Health;
+use crate::lanes::{Lane, Lanes};
 use crate::metadata::{self, MetadataCache};
-use crate::options::{EndpointOptions, ProtobufMessage};
+use crate::options::{EndpointOptions, Priority, ProtobufMessage};
 use crate::rejected::Rejected;
 use crate::report::Reporter;
 use crate::send::Sender;
 use crate::shard::Shared;
 use crate::shard_map::shard_count;
 use crate::stats::Stats;
-use crate::tailer::{Stop, Tailer};
+use crate::tailer::Stop;
 
 /// One destination of a log.
 #[derive(Debug)]
@@ -56,8 +57,12 @@ impl Endpoint {
         let resolved = options.resolve()?;
         let options = &resolved.options;
         let shards = shard_count(&options.queue);
-        // the metadata's worker is one more, with its own connection
-        let workers = usize::from(options.queue.max_shards) + 1;
+        // the metadata's worker is one more in each lane, with its own connection
+        let lanes = match options.priority {
+            Priority::InOrder => 1,
+            Priority::Fresh => Lane::COUNT,
+        };
+        let workers = usize::from(options.queue.max_shards).max(lanes) + lanes;
         let sender = Sender::new(&resolved, workers, SharedClock::clone(&clock))?;
         let saved = store
             .endpoint(&options.name)
@@ -93,11 +98,11 @@ impl Endpoint {
         let mut tasks = JoinSet::new();
         let within_runtime = runtime.enter();
         let repeat = metadata::repeat(Arc::clone(&shared), options.metadata.clone());
-        let tailer = Tailer::new(shared, saved.tail(), resolved, shards, Arc::default());
+        let lanes = Lanes::new(shared, resolved, saved.clone());
         drop(within_runtime);
         let shipping = async {
             tokio::select! {
-                () = tailer.run(stopped) => {}
+                () = lanes.run(stopped) => {}
                 never = repeat => never,
             }
         };

@@ -157,6 +157,10 @@ impl Governor {
         let snapshot = stats.snapshot();
         let (before, now) = (self.at_tick, Seen::take(&self.shared, &snapshot));
         self.at_tick = now;
+        if self.shared.acks.is_split() {
+            // Lanes have a fixed number, and what arrives is not what is sent.
+            return;
+        }
         let seen = Observed {
             arrived: float(now.records - before.records),
             sent: float(now.sent - before.sent),

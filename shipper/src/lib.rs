@@ -63,6 +63,7 @@ mod governor;
 mod health;
 mod http;
 pub mod labels;
+mod lanes;
 pub mod metadata;
 pub mod options;
 pub mod outcome;
@@ -74,6 +75,7 @@ pub mod relabel;
 pub mod replay;
 mod report;
 mod reshard;
+mod router;
 mod send;
 mod shard;
 mod shard_map;
@@ -88,6 +90,6 @@ pub use http::{
     Auth, HttpOptions, InvalidOption, OAuth2Options, ProxyOptions, Secret, SecretSource,
     SigV4Options, TlsOptions, TlsVersion,
 };
-pub use options::{EndpointOptions, MetadataOptions, ProtobufMessage, QueueOptions};
+pub use options::{EndpointOptions, MetadataOptions, Priority, ProtobufMessage, QueueOptions};
 pub use stats::{Counts, Snapshot, Stats};
 pub use wal::DropReason;

@@ -89,6 +89,35 @@ impl Default for QueueOptions {
     }
 }
 
+/// What an endpoint that was away gets first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Priority {
+    /// What it missed: each series in order.
+    #[default]
+    InOrder,
+    /// What is new, and what it missed beside that: for backends that take samples out of order.
+    Fresh,
+}
+
+impl Priority {
+    /// Its name, as in configurations.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InOrder => "in_order",
+            Self::Fresh => "fresh",
+        }
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::InOrder, Self::Fresh]
+            .into_iter()
+            .find(|one| one.as_str() == name)
+    }
+}
+
 /// The message that requests hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ProtobufMessage {
@@ -166,6 +195,8 @@ pub struct EndpointOptions {
     pub queue: QueueOptions,
     /// How fast a backlog may be sent.
     pub drain: DrainOptions,
+    /// What it gets first after it was away.
+    pub priority: Priority,
     /// Labels for series that do not have them.
     pub external_labels: BTreeMap<String, String>,
     /// Rules for the labels of every series, after the external ones were added.
@@ -193,6 +224,7 @@ impl EndpointOptions {
             metadata: MetadataOptions::default(),
             queue: QueueOptions::default(),
             drain: DrainOptions::default(),
+            priority: Priority::default(),
             external_labels: BTreeMap::new(),
             write_relabel: Vec::new(),
         }
@@ -364,6 +396,7 @@ impl fmt::Debug for EndpointOptions {
             .field("metadata", &self.metadata)
             .field("queue", &self.queue)
             .field("drain", &self.drain)
+            .field("priority", &self.priority)
             .field("external_labels", &self.external_labels)
             .field("write_relabel", &self.write_relabel)
             .finish()

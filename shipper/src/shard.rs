@@ -35,6 +35,7 @@ use crate::batch::Batch;
 use crate::drain::Drain;
 use crate::encode::{Encoder, LeftOut};
 use crate::health::Health;
+use crate::lanes::Lane;
 use crate::metadata::MetadataCache;
 use crate::options::ProtobufMessage;
 use crate::outcome::{Attempt, Outcome};
@@ -127,7 +128,7 @@ impl Shared {
 
     /// Waits until a request of so many bytes may go out. False if some of `batch` is given up before.
     async fn may_send(&self, batch: &Batch, bytes: usize) -> bool {
-        let lag = self.stats.lag(self.clock.unix_ms());
+        let lag = self.lag(batch);
         let delay = self.drain.delay(self.clock.monotonic(), bytes, lag);
         if delay.is_zero() {
             return true;
@@ -136,6 +137,12 @@ impl Shared {
             () = tokio::time::sleep(delay) => true,
             () = self.gives_up(batch) => false,
         }
+    }
+
+    /// How far the lane of `batch` is behind.
+    fn lag(&self, batch: &Batch) -> Duration {
+        let lane = batch.frames().next().map_or(Lane::FIRST, Lane::of);
+        self.stats.lag(lane, self.clock.unix_ms())
     }
 
     /// Waits for as long as a failure asks for, and until it is the shard's turn.
@@ -489,7 +496,7 @@ impl Worker {
         health.answered();
         reporter.succeeded(clock.monotonic());
         stats.acked(sent, bytes, clock.unix_ms());
-        self.rest = drain.rest(took, stats.lag(clock.unix_ms()));
+        self.rest = drain.rest(took, self.shared.lag(&self.batch));
     }
 
     /// Waits until the shard may try again; its turn, if it has to have one. None if some of `batch` is

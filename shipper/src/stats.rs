@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use wal::{DropReason, RecordKind};
 
 use crate::encode::{TemplateCounts, TemplateStats};
+use crate::lanes::Lane;
 
 /// Upper bounds of the buckets of the request duration histogram; one more bucket is unbounded.
 pub const DURATION_BOUNDS_SECONDS: [f64; 15] = [
@@ -136,10 +137,13 @@ pub struct Stats {
     sent_batches: AtomicU64,
     duration_counts: [AtomicU64; DURATION_BOUNDS_SECONDS.len() + 1],
     duration_sum_us: AtomicU64,
-    shards: AtomicU16,
+    /// By lane.
+    shards: [AtomicU16; Lane::COUNT],
     shards_desired: AtomicU64,
-    /// Records of the log before the tailed position.
+    /// Records of the log before the tailed position of the newest lane.
     tailed_records: AtomicU64,
+    /// Records that the lane of the backlog has not read.
+    backlog_records: AtomicU64,
     drain_rate: AtomicU64,
     drain_eta: AtomicU64,
     highest_tailed_ms: AtomicI64,
@@ -148,8 +152,9 @@ pub struct Stats {
     shards_backing_off: AtomicU64,
     backoff_ms: AtomicU64,
     queue_full_waits: AtomicU64,
-    window_frames: AtomicU64,
-    oldest_unacked_ms: AtomicI64,
+    /// By lane.
+    window_frames: [AtomicU64; Lane::COUNT],
+    oldest_unacked_ms: [AtomicI64; Lane::COUNT],
     templates: Arc<TemplateStats>,
 }
 
@@ -166,9 +171,10 @@ impl Stats {
             sent_batches: AtomicU64::new(0),
             duration_counts: Default::default(),
             duration_sum_us: AtomicU64::new(0),
-            shards: AtomicU16::new(shards),
+            shards: [AtomicU16::new(shards), AtomicU16::new(0)],
             shards_desired: AtomicU64::new(f64::from(shards).to_bits()),
             tailed_records: AtomicU64::new(0),
+            backlog_records: AtomicU64::new(0),
             drain_rate: AtomicU64::new(0),
             drain_eta: AtomicU64::new(0),
             highest_tailed_ms: AtomicI64::new(NONE_MS),
@@ -177,8 +183,8 @@ impl Stats {
             shards_backing_off: AtomicU64::new(0),
             backoff_ms: AtomicU64::new(0),
             queue_full_waits: AtomicU64::new(0),
-            window_frames: AtomicU64::new(0),
-            oldest_unacked_ms: AtomicI64::new(NONE_MS),
+            window_frames: Default::default(),
+            oldest_unacked_ms: [const { AtomicI64::new(NONE_MS) }; Lane::COUNT],
             templates: Arc::default(),
         }
     }
@@ -201,15 +207,20 @@ impl Stats {
         self.tailed_records.store(records, Relaxed);
     }
 
+    /// So many records of the backlog are not read by its lane.
+    pub(crate) fn set_backlog(&self, records: u64) {
+        self.backlog_records.store(records, Relaxed);
+    }
+
     /// Records the endpoint has not decided, of so many that the log has taken.
     pub(crate) fn behind(&self, log_records: u64) -> u64 {
         let ahead = log_records.saturating_sub(self.tailed_records.load(Relaxed));
-        ahead + self.pending.get().total()
+        ahead + self.backlog_records.load(Relaxed) + self.pending.get().total()
     }
 
-    /// So many shards are at work.
-    pub(crate) fn set_shards(&self, shards: u16) {
-        self.shards.store(shards, Relaxed);
+    /// So many shards are at work in a lane.
+    pub(crate) fn set_shards(&self, lane: Lane, shards: u16) {
+        self.shards[lane.index()].store(shards, Relaxed);
     }
 
     /// So many shards would do what there is to do.
@@ -224,9 +235,9 @@ impl Stats {
         self.drain_eta.store(eta.to_bits(), Relaxed);
     }
 
-    /// How far the endpoint is behind; see [`Snapshot::lag`].
-    pub(crate) fn lag(&self, now_ms: i64) -> Duration {
-        lag(self.oldest_unacked_ms.load(Relaxed), now_ms)
+    /// How far a lane is behind; see [`Snapshot::lag`].
+    pub(crate) fn lag(&self, lane: Lane, now_ms: i64) -> Duration {
+        lag(self.oldest_unacked_ms[lane.index()].load(Relaxed), now_ms)
     }
 
     /// Records are left behind.
@@ -290,11 +301,10 @@ impl Stats {
         self.queue_full_waits.fetch_add(1, Relaxed);
     }
 
-    /// What lies between the acked and the tailed position.
-    pub(crate) fn set_window(&self, frames: usize, oldest_ms: Option<i64>) {
-        self.window_frames.store(frames as u64, Relaxed);
-        self.oldest_unacked_ms
-            .store(oldest_ms.unwrap_or(NONE_MS), Relaxed);
+    /// What lies between the acked and the tailed position of a lane.
+    pub(crate) fn set_window(&self, lane: Lane, frames: usize, oldest_ms: Option<i64>) {
+        self.window_frames[lane.index()].store(frames as u64, Relaxed);
+        self.oldest_unacked_ms[lane.index()].store(oldest_ms.unwrap_or(NONE_MS), Relaxed);
     }
 
     /// All numbers as they are now.
@@ -318,7 +328,7 @@ impl Stats {
             sent_batches: self.sent_batches.load(Relaxed),
             duration_counts: std::array::from_fn(|i| self.duration_counts[i].load(Relaxed)),
             duration_sum: Duration::from_micros(self.duration_sum_us.load(Relaxed)),
-            shards: self.shards.load(Relaxed),
+            shards: self.shards.iter().map(|shards| shards.load(Relaxed)).sum(),
             shards_desired: f64::from_bits(self.shards_desired.load(Relaxed)),
             drain_rate: f64::from_bits(self.drain_rate.load(Relaxed)),
             drain_eta: f64::from_bits(self.drain_eta.load(Relaxed)),
@@ -328,8 +338,12 @@ impl Stats {
             shards_backing_off,
             backoff: Duration::from_millis(backoff_ms),
             queue_full_waits: self.queue_full_waits.load(Relaxed),
-            window_frames: self.window_frames.load(Relaxed),
-            oldest_unacked_ms: time(&self.oldest_unacked_ms),
+            window_frames: self
+                .window_frames
+                .iter()
+                .map(|frames| frames.load(Relaxed))
+                .sum(),
+            oldest_unacked_ms: self.oldest_unacked_ms.iter().filter_map(time).min(),
             templates: self.templates.snapshot(),
         }
     }
@@ -452,7 +466,8 @@ mod tests {
     fn lag_is_the_age_of_the_oldest_unacked_frame() {
         let stats = Stats::new(1);
         assert_eq!(stats.snapshot().lag(5000), Duration::ZERO);
-        stats.set_window(1, Some(2000));
+        stats.set_window(Lane::FIRST.other(), 1, Some(2000));
+        stats.set_window(Lane::FIRST, 1, Some(3000));
         assert_eq!(stats.snapshot().lag(5000), Duration::from_secs(3));
         assert_eq!(
             stats.snapshot().lag(1000),

@@ -8,11 +8,10 @@
 //! - Frames are opened in log order and pushed whole before the next is read, or the next many.
 //! - A frame is opened before any of its records can be done.
 //! - The number of shards changes between two frames, when everything queued is decided.
+//! - A lane splits between two frames: it reads on to where the newer lane begins, and ends.
 //!
 //! # Failure
-//! - A frame that passes its checksum and still does not decode is counted as dropped (`corrupt`):
-//!   it would not decode later either.
-//! - Other read errors are repeated every [`READ_RETRY`]; a poisoned or closed log ends the tailer.
+//! - Read errors are repeated every [`READ_RETRY`]; a poisoned or closed log ends the tailer.
 //! - Dropped anywhere (stop), it leaves queued what is queued; the rest is on disk and not acked.
 //!
 //! # Limits
@@ -21,22 +20,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use wal::{DropReason, Frame, Position, RawRecords, RecordKind, Sample, Store, Tally};
+use tokio::sync::{mpsc, watch};
+use wal::Mark;
 
 use crate::ack::TailedFrame;
-use crate::age::{AgeLimit, is_older};
-use crate::batch::OwnedRecord;
 use crate::crew::Crew;
-use crate::governor::{Governor, Wish};
-use crate::metadata::MetadataCache;
-use crate::options::{ProtobufMessage, Resolved};
-use crate::outgoing::Decisions;
+use crate::drain::BEHIND_FROM;
+use crate::governor::Wish;
+use crate::lanes::{Lane, half};
+use crate::options::Resolved;
 use crate::pack::{PACK_FROM, Pack};
-use crate::queue::Routed;
+use crate::router::Router;
 use crate::shard::Shared;
-use crate::shard_map::ShardMap;
-use crate::stats::{Counts, Stats};
 use crate::wire::len_u64;
 
 /// Between two tries to read what could not be read.
@@ -47,6 +42,15 @@ const PACK_SAMPLES_LEAST: usize = 2;
 /// So many times what a pack holds is then read without.
 const PACK_PAUSE: u64 = 16;
 
+/// An endpoint that asks for what is new first is split when what is read is older than this ...
+const SPLIT_FROM: Duration = BEHIND_FROM;
+/// ... and there are more records of the log to read; fewer are sent in a moment.
+const SPLIT_RECORDS_LEAST: u64 = 1 << 16;
+/// The newer lane begins so near to the end of the log.
+const SPLIT_BYTES: u64 = 256 << 10;
+/// Between two looks at whether the newer lane is far behind itself.
+const GIVE_WAY: Duration = Duration::from_secs(1);
+
 /// How an endpoint is to end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 pub(crate) enum Stop {
@@ -56,30 +60,18 @@ pub(crate) enum Stop {
     AtOnce,
 }
 
-/// Which records an endpoint gets.
-#[derive(Clone, Copy, Debug)]
-struct Wanted {
-    exemplars: bool,
-    histograms: bool,
-    metadata: bool,
-}
-
-impl Wanted {
-    const fn takes(self, kind: RecordKind) -> bool {
-        match kind {
-            RecordKind::Exemplar => self.exemplars,
-            RecordKind::Histogram => self.histograms,
-            RecordKind::Metadata => self.metadata,
-            RecordKind::StartedSample => true,
-        }
-    }
-}
-
-/// The tailer of one endpoint.
+/// The tailer of one lane of an endpoint.
 pub(crate) struct Tailer {
     shared: Arc<Shared>,
-    resolved: Resolved,
+    resolved: Arc<Resolved>,
     tail: wal::Tail,
+    lane: Lane,
+    /// Where the lane ends, if it is that of the backlog.
+    until: Option<Mark>,
+    /// Asks for another lane; none if there may be only one.
+    splits: Option<mpsc::Sender<()>>,
+    /// When the last frame read was appended.
+    appended_ms: i64,
     durable: wal::Durable,
     router: Router,
     crew: Crew,
@@ -91,33 +83,25 @@ pub(crate) struct Tailer {
 impl Tailer {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        tail: wal::Tail,
-        resolved: Resolved,
+        (tail, until): (wal::Tail, Option<Mark>),
+        resolved: Arc<Resolved>,
         shards: u16,
         wish: Arc<Wish>,
     ) -> Self {
-        let options = &resolved.options;
-        let wanted = Wanted {
-            exemplars: options.send_exemplars,
-            histograms: options.send_native_histograms,
-            metadata: options.metadata.send,
-        };
         let durable = shared.store.durable();
-        let mut router = Router {
-            map: ShardMap::new(shards),
-            decisions: Decisions::new(Arc::clone(&resolved.outgoing)),
-            age: AgeLimit::new(options.queue.sample_age_limit, &shared.clock),
-            wanted,
-            metadata: Arc::clone(&shared.metadata),
-            scratch: Vec::new(),
-            routed: Vec::new(),
-        };
-        router.set_shards(shards);
+        let metadata = Arc::clone(&shared.metadata);
+        let router = Router::new(&resolved, &shared.clock, metadata, shards);
+        let newest = shared.acks.newest();
+        let lane = until.map_or(newest, |_| newest.other());
         Self {
-            crew: Crew::start(&shared, &resolved, shards),
+            crew: Crew::start(&shared, &resolved, (lane, shards)),
             shared,
             resolved,
             tail,
+            lane,
+            until,
+            splits: None,
+            appended_ms: i64::MAX,
             durable,
             router,
             wish,
@@ -125,20 +109,24 @@ impl Tailer {
         }
     }
 
-    /// Ships the log until it is closed or poisoned, or to be stopped.
+    /// May ask for another lane when it is far behind.
+    pub(crate) fn splitting(mut self, splits: Option<mpsc::Sender<()>>) -> Self {
+        self.splits = splits;
+        self
+    }
+
+    /// Ships the log until it is closed or poisoned, or to be stopped, or until the lane ends.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<Stop>) {
-        let (shared, wish) = (Arc::clone(&self.shared), Arc::clone(&self.wish));
-        let governor = Governor::new(shared, wish, &self.resolved.options.queue);
         let mut at_once = stop.clone();
         let delivered = tokio::select! {
             biased;
             () = told(&mut at_once, Stop::AtOnce) => false,
             () = self.ship(&mut stop) => true,
-            never = governor.run() => match never {},
         };
         if !delivered {
             self.crew.abort().await;
         }
+        self.shared.stats.set_shards(self.lane, 0);
     }
 
     /// Routes frames until the log is closed or poisoned, or until everything it held when that was asked
@@ -149,10 +137,18 @@ impl Tailer {
             if end.is_none() && *stop.borrow() >= Stop::Drain {
                 end = Some(self.durable.position());
             }
-            if end.is_some_and(|end| self.tail.position() >= end) {
+            let until = self.until.map(|until| until.position).into_iter();
+            if until.chain(end).any(|end| self.tail.position() >= end) {
                 break;
             }
-            if let Some(shards) = self.wish.take() {
+            match self.until {
+                None if end.is_none() => self.split().await,
+                Some(_) if end.is_none() => self.give_way(stop).await,
+                _ => {}
+            }
+            if self.until.is_none()
+                && let Some(shards) = self.wish.take()
+            {
                 self.reshard(shards).await;
             }
             match self.read() {
@@ -161,12 +157,12 @@ impl Tailer {
                 Ok(None) => {
                     let lost = self.tail.take_lost();
                     self.shared.lost(&lost);
+                    self.set_tailed();
                     let Shared { acks, stats, .. } = &*self.shared;
-                    stats.set_tailed(self.tail.mark().records);
-                    acks.passed(self.tail.mark(), lost, stats);
+                    acks.passed(self.lane, self.tail.mark(), lost, stats);
                     let more = tokio::select! {
                         more = self.durable.changed_past(self.tail.position()) => more.map(drop),
-                        () = self.wish.made() => Ok(()),
+                        () = self.wish.made(), if self.until.is_none() => Ok(()),
                         () = told(stop, Stop::Drain), if end.is_none() => Ok(()),
                     };
                     if let Err(error) = more {
@@ -199,18 +195,23 @@ impl Tailer {
         let message = self.shared.message();
         let routed = self.router.route(&frame, store, (stats, message));
         let lost = self.tail.take_lost();
+        self.appended_ms = routed.appended_ms;
+        self.set_tailed();
         if lost.total() > 0 {
             // At once, not with the frame: what is given up must not wait for an endpoint that is
             // away.
             self.shared.lost(&lost);
-            self.shared.acks.passed(begin, lost, stats);
+            self.shared
+                .acks
+                .passed(self.lane, begin, lost, &self.shared.stats);
         }
         Ok(Some(routed))
     }
 
     /// Opens the frame and moves what was routed into the queues.
     async fn push(&mut self, frame: TailedFrame) {
-        let number = self.shared.acks.open(frame, &self.shared.stats);
+        let Shared { acks, stats, .. } = &*self.shared;
+        let number = acks.open(self.lane, frame, stats);
         loop {
             let mut all = true;
             for (queue, routed) in self.crew.queues().iter().zip(&mut self.router.routed) {
@@ -224,17 +225,79 @@ impl Tailer {
         }
     }
 
+    /// Records of the lane that are not read.
+    fn unread(&self) -> u64 {
+        let records = || self.shared.store.records();
+        let end = self.until.map_or_else(records, |until| until.records);
+        end.saturating_sub(self.tail.mark().records)
+    }
+
+    fn set_tailed(&self) {
+        let stats = &self.shared.stats;
+        match self.until {
+            Some(_) => stats.set_backlog(self.unread()),
+            None => stats.set_tailed(self.tail.mark().records),
+        }
+    }
+
+    /// Leaves what is new to another lane, if that is asked for and this one is far behind.
+    async fn split(&mut self) {
+        let Some(splits) = &self.splits else { return };
+        let Shared {
+            acks, stats, clock, ..
+        } = &*self.shared;
+        let split_from_ms = i64::try_from(SPLIT_FROM.as_millis()).unwrap_or(i64::MAX);
+        let is_due = clock.unix_ms().saturating_sub(self.appended_ms) >= split_from_ms
+            && self.unread() >= SPLIT_RECORDS_LEAST
+            && self.shared.health.is_up()
+            && !acks.is_split();
+        if !is_due {
+            return;
+        }
+        let from = match acks.split(self.tail.position(), SPLIT_BYTES) {
+            Ok(Some(from)) => from,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "what is new cannot be sent first");
+                return;
+            }
+        };
+        let endpoint = self.shared.reporter.endpoint();
+        let backlog = from.records.saturating_sub(self.tail.mark().records);
+        tracing::info!(endpoint, backlog, "what is new is sent before the backlog");
+        self.until = Some(from);
+        self.tail.read_until(self.until);
+        stats.set_tailed(from.records);
+        self.set_tailed();
+        // There is room for one, and only one is asked for at a time.
+        if splits.send(()).await.is_err() {
+            tracing::debug!("the endpoint is ending");
+        }
+        self.splits = None;
+        self.reshard(half(&self.resolved)).await;
+    }
+
+    /// Waits while the newer lane is far behind itself: what is new comes first.
+    async fn give_way(&self, stop: &mut watch::Receiver<Stop>) {
+        let Shared { acks, stats, .. } = &*self.shared;
+        while stats.lag(acks.newest(), self.shared.clock.unix_ms()) >= BEHIND_FROM {
+            tokio::select! {
+                () = tokio::time::sleep(GIVE_WAY) => {}
+                () = told(stop, Stop::Drain) => return,
+            }
+        }
+    }
+
     /// Records that a pack takes.
-    const fn read_ahead(&self) -> usize {
+    fn read_ahead(&self) -> usize {
         self.resolved.options.drain.read_ahead
     }
 
     /// Whether to read ahead: there is much to read, and somebody to send it to.
     fn is_far_behind(&self) -> bool {
         let read = self.tail.mark().records;
-        let ahead = self.shared.store.records().saturating_sub(read);
         self.read_ahead() > 0
-            && ahead >= PACK_FROM
+            && self.unread() >= PACK_FROM
             && read >= self.pack_from
             && self.shared.health.is_up()
     }
@@ -245,7 +308,8 @@ impl Tailer {
         let segment = self.segment_of(&frame);
         let mut next = Some(frame);
         while let Some(frame) = next.take_if(|frame| self.segment_of(frame) == segment) {
-            let number = self.shared.acks.open(frame, &self.shared.stats);
+            let Shared { acks, stats, .. } = &*self.shared;
+            let number = acks.open(self.lane, frame, stats);
             pack.add(number, &mut self.router.routed);
             if pack.is_full() {
                 break;
@@ -290,7 +354,7 @@ impl Tailer {
     async fn reshard(&mut self, shards: u16) {
         self.crew.dissolve().await;
         self.router.set_shards(shards);
-        self.crew = Crew::start(&self.shared, &self.resolved, shards);
+        self.crew = Crew::start(&self.shared, &self.resolved, (self.lane, shards));
     }
 }
 
@@ -300,184 +364,4 @@ async fn told(stop: &mut watch::Receiver<Stop>, at_least: Stop) {
         // Whoever could tell is gone, and this task will be aborted.
         std::future::pending::<()>().await;
     }
-}
-
-/// Splits a frame by shard.
-struct Router {
-    map: ShardMap,
-    decisions: Decisions,
-    age: AgeLimit,
-    wanted: Wanted,
-    metadata: Arc<MetadataCache>,
-    scratch: Vec<Sample>,
-    /// Like the queues: one per shard and the metadata's.
-    routed: Vec<Routed>,
-}
-
-impl Router {
-    /// Routes to so many shards from now on; nothing is routed and not pushed.
-    fn set_shards(&mut self, shards: u16) {
-        self.map = ShardMap::new(shards);
-        // And the metadata's.
-        self.routed
-            .resize_with(usize::from(shards) + 1, Routed::default);
-    }
-
-    /// Routes the records of `frame`; says how many there are to send.
-    fn route(
-        &mut self,
-        frame: &Frame<'_>,
-        store: &Store,
-        (stats, message): (&Stats, ProtobufMessage),
-    ) -> TailedFrame {
-        debug_assert!(self.routed.iter().all(|routed| routed.records() == 0));
-        let mut counts = Counts::default();
-        let mut tally = Tally::default();
-        self.scratch.clear();
-        // after the frame was read, or a ref in it could still mean another series
-        self.decisions.begin(store.series().generation());
-        let mut dropped = Dropped::default();
-        let highest_ms = match frame.samples(&mut self.scratch) {
-            Ok(records) => {
-                let plain_ms = self.route_samples(store, &mut dropped);
-                let of = (message, store);
-                let known = self.route_records(frame.position(), records, of, &mut dropped);
-                tally.delivered += known;
-                plain_ms.max(self.highest_started_ms())
-            }
-            Err(error) => {
-                report_corrupt(frame.position(), &error);
-                None
-            }
-        };
-        for (reason, counts) in dropped.by_reason() {
-            stats.dropped(reason, counts);
-            tally.drop(reason, counts.total());
-        }
-        for routed in &self.routed {
-            counts += Counts::of_samples(routed.samples.len());
-            for record in &routed.raw {
-                counts.add_record(record.kind);
-            }
-        }
-        let records = self.routed.iter().map(Routed::records).sum();
-        // Of what kind the unreadable ones are is not known.
-        let of_frame = frame.sample_count() + frame.raw_count() - records;
-        let corrupt = of_frame - usize::try_from(tally.total()).unwrap_or(of_frame);
-        stats.dropped(DropReason::CorruptFrame, Counts::of_samples(corrupt));
-        tally.drop(DropReason::CorruptFrame, len_u64(corrupt));
-        stats.tailed(counts, highest_ms);
-        stats.set_tailed(frame.end_mark().records);
-        TailedFrame {
-            end: frame.end_mark(),
-            appended_ms: frame.appended_ms(),
-            records,
-            tally,
-        }
-    }
-
-    /// Routes the decoded samples; returns the newest timestamp of those to send.
-    fn route_samples(&mut self, store: &Store, dropped: &mut Dropped) -> Option<i64> {
-        let mut highest_ms = None;
-        let series = store.series().guard();
-        let (mut too_old, mut relabel) = (0, 0);
-        let oldest_ms = self.age.oldest_ms();
-        for sample in &self.scratch {
-            if sample.timestamp_ms < oldest_ms {
-                too_old += 1;
-                continue;
-            }
-            if self.decisions.is_dropped(sample.series, &series) {
-                relabel += 1;
-                continue;
-            }
-            highest_ms = highest_ms.max(Some(sample.timestamp_ms));
-            let decisions = &mut self.decisions;
-            let shard = (self.map).shard(sample.series, |one| decisions.labels(one, &series));
-            self.routed[shard].samples.push_back(*sample);
-        }
-        dropped.too_old += Counts::of_samples(too_old);
-        dropped.relabel += Counts::of_samples(relabel);
-        highest_ms
-    }
-
-    /// The newest timestamp of the routed samples that have a start timestamp.
-    fn highest_started_ms(&self) -> Option<i64> {
-        let raw = self.routed.iter().flat_map(|routed| &routed.raw);
-        raw.filter_map(OwnedRecord::started_ms).max()
-    }
-
-    /// Routes everything else; answers how much metadata needs no request of its own: it is known, or
-    /// goes with the series.
-    fn route_records(
-        &mut self,
-        position: Position,
-        records: RawRecords<'_>,
-        (message, store): (ProtobufMessage, &Store),
-        dropped: &mut Dropped,
-    ) -> u64 {
-        let series = store.series().guard();
-        let oldest_ms = self.age.oldest_ms();
-        let mut known = 0;
-        for record in records {
-            let record = match record {
-                Ok(record) => record,
-                Err(error) => {
-                    report_corrupt(position, &error);
-                    break;
-                }
-            };
-            let (kind, one) = (record.kind, record.series);
-            if !self.wanted.takes(kind) {
-                dropped.switched_off.add_record(kind);
-                continue;
-            }
-            let lane = if kind == RecordKind::Metadata {
-                let is_new = self.metadata.learn(record.bytes);
-                if !is_new || message == ProtobufMessage::V2 {
-                    known += 1;
-                    continue;
-                }
-                self.routed.len() - 1
-            } else if is_older(kind, record.bytes, oldest_ms) {
-                dropped.too_old.add_record(kind);
-                continue;
-            } else if self.decisions.is_dropped(one, &series) {
-                dropped.relabel.add_record(kind);
-                continue;
-            } else {
-                let decisions = &mut self.decisions;
-                self.map.shard(one, |one| decisions.labels(one, &series))
-            };
-            let owned = OwnedRecord {
-                series: one,
-                kind,
-                bytes: record.bytes.into(),
-            };
-            self.routed[lane].raw.push_back(owned);
-        }
-        known
-    }
-}
-
-/// What of a frame is not to be sent, by reason.
-#[derive(Debug, Default)]
-struct Dropped {
-    switched_off: Counts,
-    too_old: Counts,
-    relabel: Counts,
-}
-
-impl Dropped {
-    const fn by_reason(&self) -> [(DropReason, Counts); 3] {
-        [
-            (DropReason::SwitchedOff, self.switched_off),
-            (DropReason::TooOld, self.too_old),
-            (DropReason::Relabel, self.relabel),
-        ]
-    }
-}
-
-fn report_corrupt(position: Position, error: &wal::Error) {
-    tracing::error!(%error, position = position.get(), "a frame cannot be decoded");
 }

@@ -12,6 +12,7 @@ mod backlog;
 mod common;
 mod deliver;
 mod failures;
+mod fresh;
 mod http_client;
 mod isolation;
 mod limits;

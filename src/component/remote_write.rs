@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use config::{Block, BodyReader, ByteSize, Diagnostics, Scope, Secret};
-use shipper::{DrainOptions, EndpointOptions, MetadataOptions, ProtobufMessage, QueueOptions};
+use shipper::{
+    DrainOptions, EndpointOptions, MetadataOptions, Priority, ProtobufMessage, QueueOptions,
+};
 use wal::{LagLimits, OnFull, Recovery};
 
 use super::{http_client, relabel_rule};
@@ -176,6 +178,7 @@ fn read_endpoint(
     endpoint.send_exemplars = r.or("send_exemplars", true);
     endpoint.send_native_histograms = r.or("send_native_histograms", false);
     read_protocol(r, &mut endpoint);
+    read_priority(r, &mut endpoint);
     if let Some(queue) = r.block("queue_config", read_queue) {
         endpoint.queue = queue;
     }
@@ -206,6 +209,18 @@ fn read_protocol(r: &mut BodyReader<'_>, endpoint: &mut EndpointOptions) {
         }
     }
     endpoint.fallback_to_v1 = r.or("fallback_to_v1", endpoint.fallback_to_v1);
+}
+
+/// What it gets first after it was away.
+fn read_priority(r: &mut BodyReader<'_>, endpoint: &mut EndpointOptions) {
+    let given = r.or("priority", endpoint.priority.as_str().to_owned());
+    match Priority::from_name(&given) {
+        Some(priority) => endpoint.priority = priority,
+        None => {
+            let [order, fresh] = [Priority::InOrder, Priority::Fresh].map(Priority::as_str);
+            r.refuse("priority", format!("must be {order:?} or {fresh:?}"));
+        }
+    }
 }
 
 fn read_metadata(r: &mut BodyReader<'_>) -> MetadataOptions {
@@ -329,7 +344,7 @@ mod tests {
     #[test]
     fn every_argument_reaches_the_shipper() {
         let text = "external_labels = {cluster = \"eu\"}\n\
-            endpoint {\n url = \"http://h/w\"\n name = \"n\"\n max_lag_bytes = \"1GiB\"\n remote_timeout = \"3s\"\n \
+            endpoint {\n url = \"http://h/w\"\n name = \"n\"\n priority = \"fresh\"\n max_lag_bytes = \"1GiB\"\n remote_timeout = \"3s\"\n \
             headers = {\"X-Scope-OrgID\" = \"7\"}\n \
             basic_auth {\n username = \"u\"\n password = \"p\"\n }\n \
             drain {\n max_bytes_per_second = \"1MiB\"\n max_share = 0.5\n }\n \
@@ -347,6 +362,7 @@ mod tests {
         assert_eq!(component.limits[0].max_bytes, Some(1 << 30));
         let endpoint = &component.endpoints[0];
         assert_eq!(endpoint.name, "n");
+        assert_eq!(endpoint.priority, Priority::Fresh);
         assert_eq!(endpoint.remote_timeout, Duration::from_secs(3));
         assert_eq!(endpoint.headers["X-Scope-OrgID"].expose(), "7");
         assert_eq!(endpoint.external_labels["cluster"], "eu");
@@ -455,6 +471,14 @@ mod tests {
         assert_eq!(
             load(text).unwrap_err(),
             "a:3:15: \"panic\" must be \"reject\" or \"drop_oldest\""
+        );
+    }
+
+    #[test]
+    fn a_priority_that_there_is_not_is_refused() {
+        assert_eq!(
+            endpoint("url = \"http://h\"\npriority = \"newest\"").unwrap_err(),
+            "a:4:12: \"newest\" must be \"in_order\" or \"fresh\""
         );
     }
 
