@@ -7,8 +7,9 @@
 //! # Invariants
 //! - The order of each series is that of the log: the sort is stable. Where a series has samples and
 //!   other records in one pack, that lane is not sorted at all.
-//! - The records of a pack belong to frames that are open in the ack window; they may be decided in any
-//!   order.
+//! - The records of a pack belong to frames of one segment that are open in the ack window; they may be
+//!   decided in any order. A segment that is given up is so as a whole, and nothing queued behind what is
+//!   still wanted holds it up.
 //!
 //! # Limits
 //! - `drain.read_ahead` records of 24 bytes, and a frame; given back when the endpoint has caught up.

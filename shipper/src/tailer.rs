@@ -187,6 +187,7 @@ impl Tailer {
 
     /// Reads and routes the next frame, if there is one.
     fn read(&mut self) -> Result<Option<TailedFrame>, wal::Error> {
+        let before = self.tail.position();
         let Some(frame) = self.tail.next()? else {
             return Ok(None);
         };
@@ -197,13 +198,12 @@ impl Tailer {
         let lost = self.tail.take_lost();
         self.appended_ms = routed.appended_ms;
         self.set_tailed();
-        if lost.total() > 0 {
-            // At once, not with the frame: what is given up must not wait for an endpoint that is
-            // away.
+        if begin.position > before || lost.total() > 0 {
+            // At once, not with the frame: neither what is given up nor the unused rest of a segment
+            // must wait for an endpoint that is away.
             self.shared.lost(&lost);
-            self.shared
-                .acks
-                .passed(self.lane, begin, lost, &self.shared.stats);
+            let Shared { acks, stats, .. } = &*self.shared;
+            acks.passed(self.lane, begin, lost, stats);
         }
         Ok(Some(routed))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::common::{Backend, LONG, Log, Reply, acked_samples, options, until};
 use shipper::Stopped;
-use wal::{Account, DropReason, LagLimits};
+use wal::{Account, DropReason, LagLimits, OnFull};
 
 const SERIES: usize = 2000;
 const ROUNDS: i64 = 300;
@@ -107,4 +107,40 @@ async fn an_endpoint_that_fails_for_long_loses_the_oldest_and_every_record_is_ac
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_endpoint_that_never_answers_loses_the_oldest_too() {
     lose_the_oldest(|| Reply::Hang).await;
+}
+
+/// It answers, so that much is read ahead for it, and then no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_read_ahead_for_an_endpoint_that_went_away_holds_no_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open_with(dir.path(), |options| {
+        options.segment_bytes = 256 << 10;
+        options.ring_bytes = 512 << 10;
+        options.series_chunk_bytes = 256 << 10;
+        options.max_disk_bytes = Some(6 << 20);
+        options.on_full = OnFull::DropOldest;
+    });
+    let backend = Backend::start(|number, _| match number {
+        0..100 => Reply::ok(),
+        _ => Reply::status(503),
+    })
+    .await;
+    log.store.endpoint("a").unwrap();
+    log.store.endpoints_complete();
+    let series = log.series(SERIES);
+    log.write(&series, 0..ROUNDS).await;
+    let endpoint = log.ship(options("a", &backend.url()));
+    backend.until(|seen| seen.len() >= 110).await;
+    // Several times what the quota has room for.
+    for round in ROUNDS..5 * ROUNDS {
+        log.write_patiently(&series, round).await;
+    }
+    let lost = account(&log, "a");
+    assert!(lost.tally.dropped(DropReason::Quota) > lost.records_in / 4);
+    assert_adds_up(&lost);
+    assert!(matches!(
+        endpoint.stop(Duration::ZERO).await,
+        Stopped::GaveUp { .. }
+    ));
+    log.close();
 }

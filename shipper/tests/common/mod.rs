@@ -285,14 +285,22 @@ impl Log {
     /// Appends one sample per series and timestamp, one frame per timestamp, and waits for the disk.
     pub(crate) async fn write(&mut self, series: &[SeriesRef], timestamps: std::ops::Range<i64>) {
         for timestamp_ms in timestamps {
-            let sample = |series: &SeriesRef| Sample {
-                series: *series,
-                timestamp_ms,
-                value_bits: value_bits(timestamp_ms),
-            };
-            let samples: Vec<_> = series.iter().map(sample).collect();
-            self.append(&samples, &[]).await;
+            self.append(&round(series, timestamp_ms), &[]).await;
         }
+    }
+
+    /// One round, as soon as there is room for it.
+    pub(crate) async fn write_patiently(&mut self, series: &[SeriesRef], timestamp_ms: i64) {
+        let samples = round(series, timestamp_ms);
+        let deadline = Instant::now() + LONG;
+        let position = loop {
+            match self.writer.append(&samples, &[]) {
+                Ok(position) => break position,
+                Err(error) => assert!(error.is_full() && Instant::now() < deadline, "{error}"),
+            }
+            tokio::task::yield_now().await;
+        };
+        self.store.durable().reached(position).await.unwrap();
     }
 
     pub(crate) async fn append(&mut self, samples: &[Sample], raw: &[RawRecord<'_>]) {
@@ -315,6 +323,16 @@ impl Log {
         self.store.close();
         self.committer.take().unwrap().join().unwrap();
     }
+}
+
+/// One sample per series.
+fn round(series: &[SeriesRef], timestamp_ms: i64) -> Vec<Sample> {
+    let sample = |series: &SeriesRef| Sample {
+        series: *series,
+        timestamp_ms,
+        value_bits: value_bits(timestamp_ms),
+    };
+    series.iter().map(sample).collect()
 }
 
 pub(crate) fn labels_of(series: usize) -> Vec<u8> {
