@@ -27,6 +27,6 @@ fuzz TARGET:
 loom:
     RUSTFLAGS="--cfg wal_loom" cargo test -p wal --release --lib tracker
 
-# one of limit, e2e, compare, churn, restart
+# one of limit, e2e, compare, churn, drain, isolation, restart
 bench NAME:
     cargo run -p bench --release -- {{NAME}}

@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Ingest only: the agent has no endpoint to deliver to.
     #[arg(long)]
     ingest_only: bool,
+    /// Deliver by remote write 2.0.
+    #[arg(long)]
+    v2: bool,
 }
 
 /// What one subject did in the time measured.
@@ -84,7 +87,10 @@ impl Measured {
 /// Measures the agent and publishes the result.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let common = &options.common;
-    let program = Program::penstock(options.agent.as_deref(), !options.ingest_only)?;
+    let mut program = Program::penstock(options.agent.as_deref(), !options.ingest_only)?;
+    if options.v2 {
+        program = program.with_endpoint("protobuf_message = \"io.prometheus.write.v2.Request\"");
+    }
     let limit = limit::per_core_second(common)?;
     pin_to(LOAD_CORE)?;
     let templates = templates(common.series)?;
@@ -94,6 +100,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     } else {
         "ingest and ship"
     };
+    let protocol = if options.v2 { ", remote write 2.0" } else { "" };
     let mut table = Table::new(["what", "result"]);
     for (name, value) in rows(&measured) {
         table.row(vec![name.to_owned(), value]);
@@ -105,7 +112,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let share = measured.per_core_second() / limit;
     table.row(vec!["of the limit".to_owned(), format!("{share:.2} x")]);
     let notes = [common.describe(), setting(), version_of(&program)];
-    publish(&format!("Penstock, {mode}"), &notes, &[table], common.out())
+    publish(
+        &format!("Penstock, {mode}{protocol}"),
+        &notes,
+        &[table],
+        common.out(),
+    )
 }
 
 /// How the cores are used.

@@ -7,6 +7,7 @@
 //! | `compare` | several subjects under the same load into ratios |
 //! | `churn` | series that come and go into latency and memory, with cleaning and without |
 //! | `drain` | an outage into how fast and how small its backlog is sent |
+//! | `isolation` | endpoints that fail into how much later the others get their samples |
 //! | `restart` | a filled store into the time until ready, and memory |
 //! | `scene` | subject, load and sink into one thing to watch |
 //! | `subject` | a program into a process under test |
@@ -25,6 +26,7 @@ mod drain;
 mod e2e;
 mod fleet;
 mod http;
+mod isolation;
 mod limit;
 mod load;
 mod measure;
@@ -53,6 +55,8 @@ enum Command {
     Churn(churn::Options),
     /// An outage, and how fast and how small its backlog is sent afterwards.
     Drain(drain::Options),
+    /// Ten endpoints of which five fail: the lag of the others.
+    Isolation(isolation::Options),
     /// The agent killed over a filled store and started again: time until ready, memory.
     Restart(restart::Options),
 }
@@ -112,6 +116,7 @@ fn main() -> Result<()> {
         Command::Compare(options) => compare::run(&options),
         Command::Churn(options) => churn::run(&options),
         Command::Drain(options) => drain::run(&options),
+        Command::Isolation(options) => isolation::run(&options),
         Command::Restart(options) => restart::run(&options),
     }
 }

@@ -1,4 +1,4 @@
-//! Turns remote-write requests into counts, and answers 204 at once.
+//! Turns remote-write requests, 1.0 and 2.0, into counts, and answers 204 at once.
 //!
 //! # Threads
 //! - `bench-sink` accepts; `bench-sink-N` serves a connection. They end with their connections and
@@ -9,10 +9,18 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::http::Connection;
+
+/// Keys of the series in the messages of remote write 1.0 and 2.0.
+const V1_SERIES: u8 = 0x0a;
+const V2_SERIES: u8 = 0x2a;
+/// In the head of a request of 2.0.
+const V2_MESSAGE: &str = "io.prometheus.write.v2.Request";
+const WRITTEN: &str = "X-Prometheus-Remote-Write-Samples-Written";
 
 /// What arrived.
 #[derive(Default, Debug)]
@@ -24,6 +32,21 @@ pub(crate) struct Counts {
     /// Bodies that could not be read.
     pub(crate) malformed: AtomicU64,
     stop: AtomicBool,
+}
+
+/// How a sink behaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Manner {
+    /// It takes everything.
+    Well,
+    /// It reads and says nothing.
+    Hangs,
+    /// It answers a byte per second.
+    Drips,
+    /// It closes connections with something unread.
+    Resets,
+    /// It always gives this status.
+    Says(&'static str),
 }
 
 /// A listening sink.
@@ -39,11 +62,20 @@ pub(crate) struct Sink {
 impl Sink {
     /// Listens on a free port of the loopback interface.
     pub(crate) fn start() -> Result<Self> {
-        Self::start_at((Ipv4Addr::LOCALHOST, 0).into())
+        Self::start_as(Manner::Well)
+    }
+
+    /// One that behaves in some manner.
+    pub(crate) fn start_as(manner: Manner) -> Result<Self> {
+        Self::listen((Ipv4Addr::LOCALHOST, 0).into(), manner)
     }
 
     /// Listens where another did before.
     pub(crate) fn start_at(address: SocketAddr) -> Result<Self> {
+        Self::listen(address, Manner::Well)
+    }
+
+    fn listen(address: SocketAddr, manner: Manner) -> Result<Self> {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let counts = Arc::new(Counts::default());
@@ -51,7 +83,7 @@ impl Sink {
             .name("bench-sink".to_owned())
             .spawn({
                 let counts = counts.clone();
-                move || accept(&listener, &counts)
+                move || accept(&listener, &counts, manner)
             })?;
         Ok(Self {
             address,
@@ -74,7 +106,7 @@ impl Drop for Sink {
     }
 }
 
-fn accept(listener: &TcpListener, counts: &Arc<Counts>) {
+fn accept(listener: &TcpListener, counts: &Arc<Counts>, manner: Manner) {
     let mut threads = Vec::new();
     for (number, stream) in listener.incoming().enumerate() {
         if counts.stop.load(Ordering::Relaxed) {
@@ -83,7 +115,13 @@ fn accept(listener: &TcpListener, counts: &Arc<Counts>) {
         let counts = counts.clone();
         let spawned = std::thread::Builder::new()
             .name(format!("bench-sink-{number}"))
-            .spawn(move || stream.and_then(|stream| serve(stream, &counts)));
+            .spawn(move || {
+                let stream = stream?;
+                match manner {
+                    Manner::Well => serve(stream, &counts),
+                    bad => serve_badly(stream, bad),
+                }
+            });
         threads.extend(spawned);
     }
     for thread in threads {
@@ -93,20 +131,55 @@ fn accept(listener: &TcpListener, counts: &Arc<Counts>) {
     }
 }
 
+/// Counts nothing.
+fn serve_badly(stream: TcpStream, manner: Manner) -> io::Result<()> {
+    if matches!(manner, Manner::Resets) {
+        // A connection that is closed with something unread is reset.
+        return stream.peek(&mut [0]).map(drop);
+    }
+    let mut connection = Connection::over(stream)?;
+    while let Some(request) = connection.receive()? {
+        connection.consume(request);
+        match manner {
+            Manner::Says(status) => {
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+                connection.send(answer.as_bytes())?;
+            }
+            Manner::Drips => {
+                for byte in b"HTTP/1.1 204 No Content\r\n\r\n" {
+                    std::thread::sleep(Duration::from_secs(1));
+                    connection.send(&[*byte])?;
+                }
+            }
+            Manner::Hangs | Manner::Resets | Manner::Well => {}
+        }
+    }
+    Ok(())
+}
+
 fn serve(stream: TcpStream, counts: &Counts) -> io::Result<()> {
     let mut connection = Connection::over(stream)?;
     let mut message = Vec::new();
     while let Some(request) = connection.receive()? {
+        let is_v2 = connection.head(request).contains(V2_MESSAGE);
+        let series_key = if is_v2 { V2_SERIES } else { V1_SERIES };
         let body = connection.body(request);
         counts
             .body_bytes
             .fetch_add(body.len() as u64, Ordering::Relaxed);
-        match decompress(body, &mut message).and_then(|length| count_samples(&message[..length])) {
+        let length = decompress(body, &mut message);
+        let samples = length.and_then(|length| count_samples(&message[..length], series_key));
+        match samples {
             Some(samples) => counts.samples.fetch_add(samples, Ordering::Relaxed),
             None => counts.malformed.fetch_add(1, Ordering::Relaxed),
         };
         connection.consume(request);
-        connection.send(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+        // Of 2.0 only what was written counts, and that in full.
+        let written = match samples {
+            Some(samples) if is_v2 => format!("{WRITTEN}: {samples}\r\n"),
+            _ => String::new(),
+        };
+        connection.send(format!("HTTP/1.1 204 No Content\r\n{written}\r\n").as_bytes())?;
     }
     Ok(())
 }
@@ -119,13 +192,13 @@ fn decompress(body: &[u8], message: &mut Vec<u8>) -> Option<usize> {
     snap::raw::Decoder::new().decompress(body, message).ok()
 }
 
-/// Float samples in a `WriteRequest`, found by jumping from field to field.
-fn count_samples(message: &[u8]) -> Option<u64> {
+/// Float samples in a request, found by jumping from field to field.
+fn count_samples(message: &[u8], series_key: u8) -> Option<u64> {
     let mut samples = 0;
     let mut rest = message;
     while !rest.is_empty() {
         let (key, mut series) = field(&mut rest)?;
-        while key == 0x0a && !series.is_empty() {
+        while key == series_key && !series.is_empty() {
             let (key, _) = field(&mut series)?;
             samples += u64::from(key == 0x12);
         }
@@ -182,8 +255,11 @@ mod tests {
             metadata: vec![MetricMetadata::default()],
         };
         request.metadata[0].help = "h".repeat(300);
-        assert_eq!(count_samples(&request.encode_to_vec()), Some(4));
-        assert_eq!(count_samples(&[0x0a]), None);
+        assert_eq!(count_samples(&request.encode_to_vec(), V1_SERIES), Some(4));
+        assert_eq!(count_samples(&[0x0a], V1_SERIES), None);
+        // Symbols, and a series with its labels and two samples.
+        let v2 = [0x22, 1, b'a', 0x2a, 6, 0x0a, 0, 0x12, 0, 0x12, 0];
+        assert_eq!(count_samples(&v2, V2_SERIES), Some(2));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) enum Program {
         wal: Vec<String>,
         /// Lines of the endpoint's block besides its url.
         endpoint: Vec<String>,
+        /// More endpoints.
+        others: Vec<SocketAddr>,
     },
     /// VictoriaMetrics' agent, from PATH.
     Vmagent,
@@ -61,6 +63,7 @@ impl Program {
             ships,
             wal: Vec::new(),
             endpoint: Vec::new(),
+            others: Vec::new(),
         })
     }
 
@@ -76,6 +79,14 @@ impl Program {
     pub(crate) fn with_endpoint(mut self, line: &str) -> Self {
         if let Self::Penstock { endpoint, .. } = &mut self {
             endpoint.push(line.to_owned());
+        }
+        self
+    }
+
+    /// The same with these endpoints too.
+    pub(crate) fn with_others(mut self, addresses: Vec<SocketAddr>) -> Self {
+        if let Self::Penstock { others, .. } = &mut self {
+            *others = addresses;
         }
         self
     }
@@ -124,10 +135,11 @@ impl Program {
                 ships,
                 wal,
                 endpoint,
+                others,
             } => {
                 let config = dir.join("config.alloy");
-                let endpoint = ships.then_some(&**endpoint);
-                fs::write(&config, penstock_config(places, endpoint, wal))?;
+                let endpoints = ships.then_some((&**endpoint, &**others));
+                fs::write(&config, penstock_config(places, endpoints, wal))?;
                 vec![
                     path.display().to_string(),
                     "run".to_owned(),
@@ -161,14 +173,23 @@ impl Program {
     }
 }
 
-fn penstock_config(places: &Places, endpoint: Option<&[String]>, wal: &[String]) -> String {
+fn penstock_config(
+    places: &Places,
+    endpoints: Option<(&[String], &[SocketAddr])>,
+    wal: &[String],
+) -> String {
     let Places { ingest, sink, .. } = places;
     let mut writer = String::new();
-    if let Some(lines) = endpoint {
+    if let Some((lines, others)) = endpoints {
         let more: String = lines.iter().map(|line| format!("    {line}\n")).collect();
         writer.push_str(&format!(
             "  endpoint {{\n    url = \"http://{sink}/api/v1/write\"\n{more}  }}\n"
         ));
+        for (number, address) in others.iter().enumerate() {
+            writer.push_str(&format!(
+                "  endpoint {{\n    name = \"other-{number}\"\n    url = \"http://{address}/api/v1/write\"\n  }}\n"
+            ));
+        }
     }
     if !wal.is_empty() {
         writer.push_str(&format!("  wal {{\n    {}\n  }}\n", wal.join("\n    ")));
@@ -390,9 +411,13 @@ mod tests {
         let plain = penstock_config(&places, None, &[]);
         assert!(plain.ends_with("prometheus.remote_write \"out\" {\n}\n"));
         let lines = ["series_idle_timeout = \"2s\"".to_owned()];
-        let text = penstock_config(&places, Some(&[]), &lines);
+        let text = penstock_config(&places, Some((&[], &[address])), &lines);
         assert!(text.contains("  wal {\n    series_idle_timeout = \"2s\"\n  }\n}\n"));
-        assert!(text.contains("url = \"http://127.0.0.1:1/api/v1/write\""));
+        assert_eq!(
+            text.matches("url = \"http://127.0.0.1:1/api/v1/write\"")
+                .count(),
+            2
+        );
     }
 
     #[test]

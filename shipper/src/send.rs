@@ -211,6 +211,9 @@ fn classify(status: StatusCode, after: Option<Duration>, retry_on_http_429: bool
         429 if retry_on_http_429 => Outcome::Retry { after },
         // a status beyond the known classes is to be read as a server error (RFC 9110, 15)
         500.. => Outcome::Retry { after },
+        // redirects not followed; who we are, what we asked for and how: nothing is wrong with the data,
+        // and it may be put right at either end (decision 15)
+        300..=399 | 401..=408 | 421 | 423 | 425 => Outcome::Retry { after },
         status => Outcome::Reject {
             reason: format!("http_{status}"),
             // bad request, conflict, too large, unprocessable: about the content, not about us
@@ -305,13 +308,22 @@ mod tests {
 
     #[test]
     fn other_answers_are_rejects_with_their_status() {
-        for status in [301, 302, 304, 307, 400, 401, 404, 408, 409, 413, 415, 422] {
+        for status in [400, 409, 410, 413, 415, 422, 499] {
             let reason = format!("http_{status}");
             let divisible = [400, 409, 413, 422].contains(&status);
             assert_eq!(
                 of(status, Some(7), true),
                 Outcome::Reject { reason, divisible }
             );
+        }
+    }
+
+    #[test]
+    fn answers_that_are_not_about_the_data_are_retries() {
+        for status in [
+            301, 302, 304, 307, 401, 402, 403, 404, 405, 407, 408, 421, 425,
+        ] {
+            assert_eq!(of(status, None, true), Outcome::Retry { after: None });
         }
     }
 

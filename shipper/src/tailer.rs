@@ -72,6 +72,8 @@ pub(crate) struct Tailer {
     splits: Option<mpsc::Sender<()>>,
     /// When the last frame read was appended.
     appended_ms: i64,
+    /// Records of the log before which it was found that nothing can be split.
+    split_from: u64,
     durable: wal::Durable,
     router: Router,
     crew: Crew,
@@ -102,6 +104,7 @@ impl Tailer {
             until,
             splits: None,
             appended_ms: i64::MAX,
+            split_from: 0,
             durable,
             router,
             wish,
@@ -142,7 +145,7 @@ impl Tailer {
                 break;
             }
             match self.until {
-                None if end.is_none() => self.split().await,
+                None if end.is_none() && self.may_split() => self.split().await,
                 Some(_) if end.is_none() => self.give_way(stop).await,
                 _ => {}
             }
@@ -152,7 +155,9 @@ impl Tailer {
                 self.reshard(shards).await;
             }
             match self.read() {
-                Ok(Some(frame)) if self.is_far_behind() => self.push_pack(frame).await,
+                Ok(Some(frame)) if self.is_far_behind() && !self.may_split() => {
+                    self.push_pack(frame).await;
+                }
                 Ok(Some(frame)) => self.push(frame).await,
                 Ok(None) => {
                     let lost = self.tail.take_lost();
@@ -240,20 +245,28 @@ impl Tailer {
         }
     }
 
-    /// Leaves what is new to another lane, if that is asked for and this one is far behind.
-    async fn split(&mut self) {
-        let Some(splits) = &self.splits else { return };
+    /// Whether another lane is asked for and this one is far behind.
+    fn may_split(&self) -> bool {
         let Shared {
-            acks, stats, clock, ..
+            acks,
+            clock,
+            health,
+            ..
         } = &*self.shared;
         let split_from_ms = i64::try_from(SPLIT_FROM.as_millis()).unwrap_or(i64::MAX);
-        let is_due = clock.unix_ms().saturating_sub(self.appended_ms) >= split_from_ms
+        self.splits.is_some()
+            && clock.unix_ms().saturating_sub(self.appended_ms) >= split_from_ms
             && self.unread() >= SPLIT_RECORDS_LEAST
-            && self.shared.health.is_up()
-            && !acks.is_split();
-        if !is_due {
-            return;
-        }
+            && self.tail.mark().records >= self.split_from
+            && health.is_up()
+            && !acks.is_split()
+    }
+
+    /// Leaves what is new to another lane.
+    async fn split(&mut self) {
+        let Some(splits) = &self.splits else { return };
+        let Shared { acks, stats, .. } = &*self.shared;
+        self.split_from = self.tail.mark().records + SPLIT_RECORDS_LEAST;
         let from = match acks.split(self.tail.position(), SPLIT_BYTES) {
             Ok(Some(from)) => from,
             Ok(None) => return,

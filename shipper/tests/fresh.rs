@@ -149,6 +149,8 @@ async fn the_backlog_ends_where_the_newer_lane_begins() {
     let backend = Backend::start(|_, _| Reply::ok()).await;
     let mut options = EndpointOptions::new("a", &backend.url());
     options.priority = Priority::Fresh;
+    // Long enough to be seen.
+    options.drain.max_bytes_per_second = Some(1 << 20);
     let endpoint = log.ship(options);
     let saved = log.store.endpoint("a").unwrap();
     let split = Cell::new(None);
