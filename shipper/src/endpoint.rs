@@ -28,7 +28,7 @@ use crate::drain::Drain;
 use crate::error::Error;
 use crate::health::Health;
 use crate::metadata::{self, MetadataCache};
-use crate::options::{EndpointOptions, ProtobufMessage};
+use crate::options::{EndpointOptions, ProtobufMessage, Resolved};
 use crate::rejected::Rejected;
 use crate::report::Reporter;
 use crate::send::Sender;
@@ -36,6 +36,7 @@ use crate::shard::Shared;
 use crate::shard_map::shard_count;
 use crate::stats::Stats;
 use crate::tailer::{Stop, Tailer};
+use crate::transport::Transport;
 
 /// One destination of a log.
 #[derive(Debug)]
@@ -54,11 +55,37 @@ impl Endpoint {
         runtime: &Handle,
     ) -> Result<EndpointHandle, Error> {
         let resolved = options.resolve()?;
+        // the metadata's worker is one more, with its own connection
+        let workers = usize::from(resolved.options.queue.max_shards) + 1;
+        let sender = Sender::new(&resolved, workers, SharedClock::clone(&clock))?;
+        Self::run(store, resolved, sender, clock, runtime)
+    }
+
+    /// The same over another transport than HTTP.
+    ///
+    /// # Errors
+    /// As [`Self::start`], without [`Error::Client`].
+    pub fn start_over(
+        transport: Arc<dyn Transport>,
+        store: wal::Store,
+        options: EndpointOptions,
+        clock: SharedClock,
+        runtime: &Handle,
+    ) -> Result<EndpointHandle, Error> {
+        let resolved = options.resolve()?;
+        let sender = Sender::over(&resolved, transport, SharedClock::clone(&clock));
+        Self::run(store, resolved, sender, clock, runtime)
+    }
+
+    fn run(
+        store: wal::Store,
+        resolved: Resolved,
+        sender: Sender,
+        clock: SharedClock,
+        runtime: &Handle,
+    ) -> Result<EndpointHandle, Error> {
         let options = &resolved.options;
         let shards = shard_count(&options.queue);
-        // the metadata's worker is one more, with its own connection
-        let workers = usize::from(options.queue.max_shards) + 1;
-        let sender = Sender::new(&resolved, workers, SharedClock::clone(&clock))?;
         let saved = store
             .endpoint(&options.name)
             .map_err(|source| Error::Store {
@@ -97,6 +124,7 @@ impl Endpoint {
         drop(within_runtime);
         let shipping = async {
             tokio::select! {
+                biased;
                 () = tailer.run(stopped) => {}
                 never = repeat => never,
             }

@@ -96,6 +96,7 @@ impl Shared {
     async fn send(&self, batch: &Batch, body: &Body, attempt: u64) -> Option<Attempt> {
         let mut sending = pin!(self.sender.send(body, attempt));
         tokio::select! {
+            biased;
             result = &mut sending => Some(result),
             () = self.gives_up(batch) => tokio::time::timeout(ANSWER_GRACE, sending).await.ok(),
         }
@@ -133,8 +134,9 @@ impl Shared {
             return true;
         }
         tokio::select! {
-            () = tokio::time::sleep(delay) => true,
+            biased;
             () = self.gives_up(batch) => false,
+            () = tokio::time::sleep(delay) => true,
         }
     }
 
@@ -347,6 +349,7 @@ impl Worker {
                         break;
                     };
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep_until(due) => {}
                         () = self.queue.arrived() => {}
                     }
@@ -504,8 +507,9 @@ impl Worker {
         let spread = self.backoff.longest();
         let _waiting = shared.stats.backing_off(delay);
         tokio::select! {
-            turn = shared.wait_to_retry(delay, spread) => Some(turn),
+            biased;
             () = shared.gives_up(batch) => None,
+            turn = shared.wait_to_retry(delay, spread) => Some(turn),
         }
     }
 }

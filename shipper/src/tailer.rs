@@ -165,6 +165,7 @@ impl Tailer {
                     stats.set_tailed(self.tail.mark().records);
                     acks.passed(self.tail.mark(), lost, stats);
                     let more = tokio::select! {
+                        biased;
                         more = self.durable.changed_past(self.tail.position()) => more.map(drop),
                         () = self.wish.made() => Ok(()),
                         () = told(stop, Stop::Drain), if end.is_none() => Ok(()),
@@ -234,7 +235,7 @@ impl Tailer {
         let read = self.tail.mark().records;
         let ahead = self.shared.store.records().saturating_sub(read);
         self.read_ahead() > 0
-            && ahead >= PACK_FROM
+            && ahead >= PACK_FROM.min(len_u64(self.read_ahead()))
             && read >= self.pack_from
             && self.shared.health.is_up()
     }

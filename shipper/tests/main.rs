@@ -19,3 +19,4 @@ mod refused;
 mod relabel;
 mod remote_write_v2;
 mod servers;
+mod simulation;

@@ -1,0 +1,87 @@
+//! Random lives of an agent between senders and bad backends, on one thread and in simulated time.
+//!
+//! | file | turns |
+//! |---|---|
+//! | `plan` | a seed into settings, weather and a backend |
+//! | `world` | a plan into a life: appends, restarts, checks |
+//! | `network` | requests into faults, and their times into verdicts on backoff |
+//! | `backend` | requests into what is stored, and its order into a verdict |
+//!
+//! What holds in every life, whatever goes wrong:
+//! - What was acknowledged to senders reaches each endpoint, or is counted as refused.
+//! - Each series is stored in the order it was appended, without gaps; what comes twice is what was sent
+//!   before a restart, or the repetition of a request whose answer got lost.
+//! - No position is ahead of what the backend stored.
+//! - Attempts keep to the backoff, and one shard at a time asks an endpoint that answers nobody.
+//! - Once a backend is healthy, it has everything within a time that follows from the settings.
+//!
+//! `PENSTOCK_TEST_SEED` repeats one seed, `PENSTOCK_TEST_SEEDS` runs so many.
+
+mod backend;
+mod network;
+mod plan;
+mod world;
+
+use std::panic::catch_unwind;
+
+use plan::Plan;
+use world::live;
+
+/// Seeds of all parts together, unless the environment says otherwise.
+const SEEDS: u64 = 6000;
+/// Every so manieth seed is lived twice.
+const REPEATED_EVERY: u64 = 16;
+const PARTS: u64 = 4;
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap())
+}
+
+fn run_seed(seed: u64) {
+    let summary = live(&Plan::of(seed));
+    if seed.is_multiple_of(REPEATED_EVERY) {
+        let again = live(&Plan::of(seed));
+        assert_eq!(summary, again, "the same seed is the same life");
+    }
+}
+
+/// The `part`th part of all seeds, so that the parts can run side by side.
+fn run(part: u64) {
+    let count = number("PENSTOCK_TEST_SEEDS")
+        .unwrap_or(SEEDS)
+        .div_ceil(PARTS);
+    let seeds = match number("PENSTOCK_TEST_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => part * count..(part + 1) * count,
+    };
+    println!("seeds {seeds:?}");
+    for seed in seeds {
+        let lived = catch_unwind(|| run_seed(seed));
+        assert!(
+            lived.is_ok(),
+            "PENSTOCK_TEST_SEED={seed}: {}",
+            Plan::of(seed)
+        );
+    }
+}
+
+#[test]
+fn acknowledged_means_delivered_under_any_faults_1_of_4() {
+    run(0);
+}
+
+#[test]
+fn acknowledged_means_delivered_under_any_faults_2_of_4() {
+    run(1);
+}
+
+#[test]
+fn acknowledged_means_delivered_under_any_faults_3_of_4() {
+    run(2);
+}
+
+#[test]
+fn acknowledged_means_delivered_under_any_faults_4_of_4() {
+    run(3);
+}
