@@ -221,6 +221,9 @@ impl Worker {
                 } else if delivery.is_divisible() && batch.records() > 1 {
                     self.divide(std::mem::take(&mut batch)).await;
                 } else {
+                    if delivery.is_accepted() {
+                        self.futile = 0;
+                    }
                     self.finish(&batch, &delivery);
                     batch.clear();
                 }
