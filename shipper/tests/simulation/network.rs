@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wal::{Clock, SharedClock};
 
-use super::backend::{Backend, Incoming, Reply, read};
+use super::backend::{Backend, Incoming, Numbered, Reply, read};
 use super::plan::{BackendPlan, Fault, LATENCY_MAX, RetryAfter, Weather, fault};
 use super::world::DeviceClock;
 
@@ -68,7 +68,7 @@ struct State {
     backend: Backend,
     life: Life,
     batches: u64,
-    requests: u64,
+    counts: Trace,
     trace: DefaultHasher,
     violation: Option<String>,
 }
@@ -81,11 +81,17 @@ pub(crate) struct Network {
     state: Arc<Mutex<State>>,
 }
 
-/// What of a life is compared when it is lived again.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// What happened between an endpoint and its backend; the same if it is lived again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Trace {
+    /// Of all requests with their times.
     pub(crate) hash: u64,
     pub(crate) requests: u64,
+    pub(crate) failures: u64,
+    /// Answers that were no.
+    pub(crate) refusals: u64,
+    /// Requests with samples brought together by series.
+    pub(crate) packed: u64,
     pub(crate) stored: u64,
     pub(crate) duplicates: u64,
 }
@@ -114,7 +120,7 @@ impl Network {
             random: fastrand::Rng::with_seed(seed),
             life: Life::default(),
             batches: 0,
-            requests: 0,
+            counts: Trace::default(),
             trace: DefaultHasher::new(),
             violation: None,
         };
@@ -148,9 +154,9 @@ impl Network {
         let state = self.state.lock();
         Trace {
             hash: state.trace.finish(),
-            requests: state.requests,
             stored: state.backend.stored,
             duplicates: state.backend.duplicates,
+            ..state.counts
         }
     }
 
@@ -270,7 +276,8 @@ impl State {
             Fault::Late => self.options.remote_timeout.mul_f64(self.random.f64() * 2.0),
             _ => there,
         };
-        self.requests += 1;
+        self.counts.requests += 1;
+        self.counts.packed += u64::from(is_packed(&samples));
         (now, attempt, message as u8, &body).hash(&mut self.trace);
         Journey {
             body,
@@ -369,11 +376,12 @@ impl State {
             for one in &batch.series {
                 life.busy.remove(one);
             }
-            life.undecided -= 1;
+            life.undecided = life.undecided.saturating_sub(1);
             (life.failures, life.answered_at, life.outage) = (0, Some(now), None);
             return;
         };
         life.failures += 1;
+        self.counts.failures += 1;
         let (wait, step) = match asked {
             Some(asked) => (asked, asked * 2),
             None => (batch.step / 2, batch.step * 2),
@@ -396,6 +404,7 @@ impl State {
         match self.backend.take(incoming) {
             Ok(reply) => {
                 reply.0.hash(&mut self.trace);
+                self.counts.refusals += u64::from(reply.0 >= 300);
                 reply
             }
             Err(violation) => {
@@ -404,6 +413,12 @@ impl State {
             }
         }
     }
+}
+
+/// Whether two series have several samples, side by side.
+fn is_packed(samples: &[Numbered]) -> bool {
+    let runs = samples.chunk_by(|a, b| a.series == b.series);
+    runs.filter(|run| run.len() > 1).count() > 1
 }
 
 /// So many attempts at most begin in an outage of such a length: of each shard one, and as many as there
@@ -420,9 +435,6 @@ fn attempts_at_most(options: &EndpointOptions, outage: Duration) -> u64 {
         step = (step * 2).min(queue.max_backoff);
     }
 }
-
-/// Requests that end where the clock stands still would loop for ever.
-const _: () = assert!(LATENCY_MAX.as_millis() > 1);
 
 /// For [`SharedClock`]'s sake: the device's clock is one.
 pub(crate) fn shared(clock: &Arc<DeviceClock>) -> SharedClock {

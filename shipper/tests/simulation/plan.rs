@@ -175,7 +175,7 @@ fn options(random: &mut fastrand::Rng) -> EndpointOptions {
     queue.min_shards = random.u16(1..=queue.max_shards);
     queue.batch_send_deadline = ms(random.u64(1..2000));
     queue.min_backoff = ms(random.u64(5..200));
-    queue.max_backoff = queue.min_backoff + ms(random.u64(0..5000));
+    queue.max_backoff = queue.min_backoff.max(ms(random.u64(100..5000)));
     queue.reshard_every = ms(random.u64(200..4000));
     options.drain.read_ahead = [0, 20, 100][random.usize(0..3)];
     options.drain.max_share = Some(0.5).filter(|_| random.u8(0..8) == 0);
