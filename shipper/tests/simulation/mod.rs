@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `plan` | a seed into settings, weather and a backend |
 //! | `world` | a plan into a life: appends, restarts, checks |
+//! | `log` | samples into durable frames |
+//! | `site` | an endpoint's options into a part of the world (`clock`: with its own time) |
 //! | `network` | requests into faults, and their times into verdicts on backoff |
 //! | `backend` | requests into what is stored, and its order into a verdict |
 //!
@@ -18,8 +20,11 @@
 //! `PENSTOCK_TEST_SEED` repeats one seed, `PENSTOCK_TEST_SEEDS` runs so many.
 
 mod backend;
+mod clock;
+mod log;
 mod network;
 mod plan;
+mod site;
 mod world;
 
 use std::panic::catch_unwind;
@@ -66,6 +71,8 @@ fn assert_eventful(lives: &[Lived]) {
         ("reshards", count(|lived| lived.reshards)),
     ];
     println!("{} lives: {events:?}", lives.len());
+    let slowest = lives.iter().map(|lived| lived.recovery_permille).max();
+    println!("the slowest recovery took {slowest:?} thousandths of what it may");
     if lives.len() >= EVENTFUL {
         let rare = events.iter().find(|(_, count)| *count < 100);
         assert_eq!(rare, None, "hardly any");

@@ -12,12 +12,11 @@ use reqwest::{Response, Url};
 use shipper::transport::{Answer, Transport};
 use shipper::{EndpointOptions, ProtobufMessage};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
-use wal::{Clock, SharedClock};
+use wal::Clock;
 
 use super::backend::{Backend, Incoming, Numbered, Reply, read};
-use super::plan::{BackendPlan, Fault, LATENCY_MAX, RetryAfter, Weather, fault};
-use super::world::DeviceClock;
+use super::clock::DeviceClock;
+use super::plan::{BackendPlan, Fault, LATENCY_MAX, Plan, RetryAfter, Weather, fault};
 
 /// Failures without an answer between, from which on one shard at a time may try.
 const AWAY_AFTER: u32 = 3;
@@ -106,16 +105,13 @@ struct Journey {
 }
 
 impl Network {
-    pub(crate) fn new(
-        plan: BackendPlan,
-        options: &EndpointOptions,
-        series: u32,
-        clock: Arc<DeviceClock>,
-        seed: u64,
-    ) -> Self {
+    /// The way to backend `number` of a plan.
+    pub(crate) fn new(plan: &Plan, number: usize, clock: Arc<DeviceClock>, seed: u64) -> Self {
+        let options = &plan.options;
+        let backend = plan.backends[number].clone();
         let state = State {
-            backend: Backend::new(plan.clone(), series),
-            plan,
+            backend: Backend::new(backend.clone(), plan.series),
+            plan: backend,
             options: options.clone(),
             random: fastrand::Rng::with_seed(seed),
             life: Life::default(),
@@ -434,15 +430,4 @@ fn attempts_at_most(options: &EndpointOptions, outage: Duration) -> u64 {
         attempts += 1;
         step = (step * 2).min(queue.max_backoff);
     }
-}
-
-/// For [`SharedClock`]'s sake: the device's clock is one.
-pub(crate) fn shared(clock: &Arc<DeviceClock>) -> SharedClock {
-    Arc::<DeviceClock>::clone(clock)
-}
-
-/// Now, in the time of the runtime that runs.
-pub(crate) fn instant() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "the simulated clock")]
-    Instant::now()
 }

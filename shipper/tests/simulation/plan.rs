@@ -104,6 +104,8 @@ pub(crate) struct Plan {
     pub(crate) series_per_target: u32,
     /// Every so manieth series has start timestamps.
     pub(crate) started_every: u32,
+    /// Appends carry a record that nobody wants and that is so large.
+    pub(crate) padding: Option<usize>,
     /// One step in so many is a restart.
     pub(crate) restart_every: u8,
     /// At most, between two steps.
@@ -129,6 +131,7 @@ impl Plan {
             seed,
             series,
             series_per_target: random.u32(1..=6),
+            padding: [None, None, Some(100), Some(9000)][random.usize(0..4)],
             started_every: [1, 3, 1000][random.usize(0..3)],
             restart_every: [8, 16, 255][random.usize(0..3)],
             gap_max: healthy_from / random.u32(8..40),
@@ -179,6 +182,8 @@ fn options(random: &mut fastrand::Rng) -> EndpointOptions {
     queue.reshard_every = ms(random.u64(200..4000));
     options.drain.read_ahead = [0, 20, 100][random.usize(0..3)];
     options.drain.max_share = Some(0.5).filter(|_| random.u8(0..8) == 0);
+    options.drain.max_bytes_per_second = Some(20_000).filter(|_| random.u8(0..8) == 0);
+    options.send_exemplars = false;
     options
 }
 
@@ -210,7 +215,11 @@ fn backend(
     }
     BackendPlan {
         dialect,
-        samples_max: [usize::MAX, usize::MAX, 1, 7][random.usize(0..4)],
+        samples_max: match random.u8(0..8) {
+            0 => 1,
+            1 => 7,
+            _ => usize::MAX,
+        },
         bad_series: Some(random.u32(0..series)).filter(|_| random.u8(0..3) == 0),
         bad_samples: random.u64(1..=BAD_SAMPLES_MAX),
         bad_status: [400, 409, 422][random.usize(0..3)],
