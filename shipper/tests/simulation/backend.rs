@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use prost::Message;
 use shipper::ProtobufMessage;
 
+use super::clock::EPOCH_MS;
 use super::plan::{BackendPlan, Dialect};
 use crate::common::{PbSample, WriteRequest};
 
+/// Between two samples of a series.
+const STEP_MS: i64 = 15_000;
 const WRITTEN: &str = "x-prometheus-remote-write-samples-written";
 
 #[derive(Clone, PartialEq, Message)]
@@ -35,7 +38,7 @@ pub(crate) struct Numbered {
 
 /// When the `number`th sample of any series was taken.
 pub(crate) fn timestamp_ms(number: u64) -> i64 {
-    1_700_000_000_000 + 1000 * i64::try_from(number).unwrap()
+    EPOCH_MS + STEP_MS * i64::try_from(number).unwrap()
 }
 
 pub(crate) fn value_bits(number: u64) -> u64 {
@@ -53,9 +56,9 @@ pub(crate) fn read(body: &[u8], message: ProtobufMessage) -> Vec<Numbered> {
     let mut add = |name: &str, samples: &[PbSample]| {
         let series = name.strip_prefix("metric_").unwrap().parse().unwrap();
         for sample in samples {
-            let number = f64::from_bits(sample.value_bits) as u64;
-            assert_eq!(sample.value_bits, value_bits(number));
-            assert_eq!(sample.timestamp, timestamp_ms(number), "its own timestamp");
+            let number = u64::try_from((sample.timestamp - EPOCH_MS) / STEP_MS).unwrap();
+            assert_eq!(sample.timestamp, timestamp_ms(number));
+            assert_eq!(sample.value_bits, value_bits(number), "its own value");
             all.push(Numbered { series, number });
         }
     };
@@ -88,6 +91,11 @@ pub(crate) struct Incoming {
 
 /// A status and headers.
 pub(crate) type Reply = (u16, Vec<(&'static str, String)>);
+
+/// The headers of a remote-write 2.0 answer; remote write 1.0 knows nothing of them.
+pub(crate) fn written(samples: usize) -> Vec<(&'static str, String)> {
+    vec![(WRITTEN, samples.to_string())]
+}
 
 /// What a backend has of one series.
 #[derive(Debug, Default)]
@@ -135,10 +143,6 @@ impl Backend {
             _ => {}
         }
         let all = incoming.samples.len();
-        let written = |count: usize| match is_v2 {
-            true => vec![(WRITTEN, count.to_string())],
-            false => Vec::new(),
-        };
         if all > self.plan.samples_max {
             return Ok((413, written(0)));
         }

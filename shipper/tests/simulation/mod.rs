@@ -6,7 +6,8 @@
 //! | `world` | a plan into a life: appends, restarts, checks |
 //! | `log` | samples into durable frames |
 //! | `site` | an endpoint's options into a part of the world (`clock`: with its own time) |
-//! | `network` | requests into faults, and their times into verdicts on backoff |
+//! | `network` | requests into answers and faults |
+//! | `attempts` | the times of requests into a verdict on order and backoff |
 //! | `backend` | requests into what is stored, and its order into a verdict |
 //!
 //! What holds in every life, whatever goes wrong:
@@ -19,6 +20,7 @@
 //!
 //! `PENSTOCK_TEST_SEED` repeats one seed, `PENSTOCK_TEST_SEEDS` runs so many.
 
+mod attempts;
 mod backend;
 mod clock;
 mod log;
@@ -30,7 +32,7 @@ mod world;
 use std::panic::catch_unwind;
 
 use network::Trace;
-use plan::Plan;
+use plan::{Lie, Plan};
 use world::{Lived, live};
 
 /// Seeds of all parts together, unless the environment says otherwise.
@@ -114,4 +116,34 @@ fn acknowledged_means_delivered_under_any_faults_3_of_4() {
 #[test]
 fn acknowledged_means_delivered_under_any_faults_4_of_4() {
     run(3);
+}
+
+/// Seeds within which a network that lies must be found out.
+const FOUND_WITHIN: u64 = 100;
+
+fn is_found_out(lie: Lie) {
+    let found = (0..FOUND_WITHIN).find(|seed| {
+        let plan = Plan {
+            lie: Some(lie),
+            ..Plan::of(*seed)
+        };
+        catch_unwind(|| live(&plan)).is_err()
+    });
+    println!("{lie:?} is found out by seed {found:?}");
+    assert!(found.is_some());
+}
+
+#[test]
+fn mutation_lost_requests_are_taken_for_stored() {
+    is_found_out(Lie::Taken);
+}
+
+#[test]
+fn mutation_retry_after_is_not_heard() {
+    is_found_out(Lie::NoRetryAfter);
+}
+
+#[test]
+fn mutation_requests_have_no_timeout() {
+    is_found_out(Lie::NoTimeout);
 }

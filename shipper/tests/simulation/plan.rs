@@ -95,6 +95,17 @@ impl BackendPlan {
     }
 }
 
+/// What is wrong with the simulated network: a check that is worth something finds it out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lie {
+    /// A request that was lost is answered as if it were stored.
+    Taken,
+    /// How long to wait is asked for and not told.
+    NoRetryAfter,
+    /// Who waits for an answer that does not come waits for ever.
+    NoTimeout,
+}
+
 /// A life.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -114,6 +125,7 @@ pub(crate) struct Plan {
     pub(crate) healthy_from: Duration,
     /// One per endpoint.
     pub(crate) backends: Vec<BackendPlan>,
+    pub(crate) lie: Option<Lie>,
 }
 
 impl Plan {
@@ -138,6 +150,7 @@ impl Plan {
             healthy_from,
             backends,
             options,
+            lie: None,
         }
     }
 }
