@@ -1,6 +1,6 @@
 //! The seam to the network: turns one request into its answer, however that travels.
 //!
-//! Below it are connections, credentials and redirects ([`HttpClient`]), or a simulation; above it
+//! Below it are connections, credentials and redirects (`http`), or a simulation; above it
 //! every answer is judged by the same code (`send`).
 
 use std::pin::Pin;

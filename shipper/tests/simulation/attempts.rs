@@ -52,7 +52,7 @@ pub(crate) struct Attempts {
     answered_at: Option<Duration>,
     /// When it was last known that nobody is answered.
     away_at: Option<Duration>,
-    /// When the present outage began, and attempts since then.
+    /// When the present outage began, or it was last asked to wait; attempts since then.
     outage: Option<(Duration, u64)>,
 }
 
@@ -178,10 +178,15 @@ impl Attempts {
             Some(asked) => (asked..asked, asked * 2),
             None => (batch.step / 2..batch.step, batch.step * 2),
         };
-        (batch.failed_at, batch.step) = (now, step.min(self.queue.max_backoff));
+        let step = step.clamp(self.queue.min_backoff, self.queue.max_backoff);
+        (batch.failed_at, batch.step) = (now, step);
         (batch.not_before, batch.not_after) = (now + wait.start, now + wait.end);
         self.failures += 1;
         self.note_away(now);
+        if asked.is_some() {
+            // How often is up to who asks.
+            self.outage = None;
+        }
         let (since, attempts) = *self.outage.get_or_insert((now, 0));
         let (outage, most) = (now - since, attempts_at_most(&self.queue, now - since));
         if attempts > most {
