@@ -11,9 +11,9 @@ check:
 test:
     tests/run
 
-# power cuts and changed bytes, far more of them than `test` has time for
+# power cuts, changed bytes and bad networks, far more of them than `test` has time for
 slow:
-    PENSTOCK_TEST_SEEDS=200000 PENSTOCK_TEST_EXHAUSTIVE=1 cargo nextest run -p wal --profile slow power_cut:: corruption::
+    PENSTOCK_TEST_SEEDS=200000 PENSTOCK_TEST_EXHAUSTIVE=1 cargo nextest run -p wal -p shipper --profile slow power_cut:: corruption:: simulation::
 
 # the main job in a minute
 demo:

@@ -5,7 +5,7 @@
 //! # Invariants
 //! - Without a `Retry-After` a delay is between half of and the whole current step; the step
 //!   doubles from `min` up to `max`.
-//! - A `Retry-After` is waited in full, and the step after it is twice as long, at most `max`.
+//! - A `Retry-After` is waited in full, and the step after it is twice as long, within `min` and `max`.
 //!
 //! # Limits
 //! - A `Retry-After` counts up to [`RETRY_AFTER_MAX`]: a mistyped header must not park data for days.
@@ -37,7 +37,7 @@ impl Backoff {
     pub(crate) fn after_failure(&mut self, asked: Option<Duration>, jitter: f64) -> Duration {
         if let Some(asked) = asked.filter(|asked| !asked.is_zero()) {
             let delay = asked.min(RETRY_AFTER_MAX);
-            self.step = (delay * 2).min(self.max);
+            self.step = (delay * 2).clamp(self.min, self.max);
             return delay;
         }
         let step = self.step;
@@ -96,6 +96,15 @@ mod tests {
         assert_eq!(backoff.after_failure(None, 1.0), ms(2000));
         assert_eq!(backoff.after_failure(Some(ms(60_000)), 0.0), ms(60_000));
         assert_eq!(backoff.after_failure(None, 1.0), ms(5000));
+    }
+
+    /// A date is exact to the second, so that what is left of it may be next to nothing.
+    #[test]
+    fn a_short_retry_after_leaves_the_steps_as_long_as_the_first() {
+        let mut backoff = Backoff::new(ms(30), ms(5000));
+        assert_eq!(backoff.after_failure(Some(ms(1)), 0.0), ms(1));
+        assert_eq!(backoff.after_failure(None, 1.0), ms(30));
+        assert_eq!(backoff.after_failure(None, 1.0), ms(60));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::health::Health;
 use crate::lanes::{Lane, Lanes};
 use crate::metadata::{self, MetadataCache};
-use crate::options::{EndpointOptions, Priority, ProtobufMessage};
+use crate::options::{EndpointOptions, Priority, ProtobufMessage, Resolved};
 use crate::rejected::Rejected;
 use crate::report::Reporter;
 use crate::send::Sender;
@@ -37,6 +37,7 @@ use crate::shard::Shared;
 use crate::shard_map::shard_count;
 use crate::stats::Stats;
 use crate::tailer::Stop;
+use crate::transport::Transport;
 
 /// One destination of a log.
 #[derive(Debug)]
@@ -55,15 +56,41 @@ impl Endpoint {
         runtime: &Handle,
     ) -> Result<EndpointHandle, Error> {
         let resolved = options.resolve()?;
-        let options = &resolved.options;
-        let shards = shard_count(&options.queue);
         // the metadata's worker is one more in each lane, with its own connection
-        let lanes = match options.priority {
+        let lanes = match resolved.options.priority {
             Priority::InOrder => 1,
             Priority::Fresh => Lane::COUNT,
         };
-        let workers = usize::from(options.queue.max_shards).max(lanes) + lanes;
+        let workers = usize::from(resolved.options.queue.max_shards).max(lanes) + lanes;
         let sender = Sender::new(&resolved, workers, SharedClock::clone(&clock))?;
+        Self::run(store, resolved, sender, clock, runtime)
+    }
+
+    /// The same over another transport than HTTP.
+    ///
+    /// # Errors
+    /// As [`Self::start`], without [`Error::Client`].
+    pub fn start_over(
+        transport: Arc<dyn Transport>,
+        store: wal::Store,
+        options: EndpointOptions,
+        clock: SharedClock,
+        runtime: &Handle,
+    ) -> Result<EndpointHandle, Error> {
+        let resolved = options.resolve()?;
+        let sender = Sender::over(&resolved, transport, SharedClock::clone(&clock));
+        Self::run(store, resolved, sender, clock, runtime)
+    }
+
+    fn run(
+        store: wal::Store,
+        resolved: Resolved,
+        sender: Sender,
+        clock: SharedClock,
+        runtime: &Handle,
+    ) -> Result<EndpointHandle, Error> {
+        let options = &resolved.options;
+        let shards = shard_count(&options.queue);
         let saved = store
             .endpoint(&options.name)
             .map_err(|source| Error::Store {
@@ -102,6 +129,7 @@ impl Endpoint {
         drop(within_runtime);
         let shipping = async {
             tokio::select! {
+                biased;
                 () = lanes.run(stopped) => {}
                 never = repeat => never,
             }

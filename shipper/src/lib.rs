@@ -18,6 +18,7 @@
 //! | [`encode`] | a batch into a request body |
 //! | [`metadata`] | metadata records into what is known of metric families |
 //! | `send` | a body into an outcome |
+//! | [`transport`] | a request into its answer: the seam to the network |
 //! | `http` | a body into an answer: credentials, TLS, proxies, redirects |
 //! | [`replay`] | records read again into delivered requests, without a position |
 //! | `age` | records into those that are not too old |
@@ -81,6 +82,7 @@ mod shard;
 mod shard_map;
 pub mod stats;
 mod tailer;
+pub mod transport;
 mod wire;
 
 pub use drain::DrainOptions;
@@ -92,4 +94,5 @@ pub use http::{
 };
 pub use options::{EndpointOptions, MetadataOptions, Priority, ProtobufMessage, QueueOptions};
 pub use stats::{Counts, Snapshot, Stats};
+pub use transport::Transport;
 pub use wal::DropReason;

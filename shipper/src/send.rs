@@ -13,7 +13,7 @@
 //! - One attempt takes at most `remote_timeout`, answer included. Of an answer at most
 //!   [`DRAIN_BYTES_MAX`] are read, so that the connection can be used again.
 
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use crate::options::{ProtobufMessage, Resolved};
 use crate::outcome::{Attempt, Outcome};
 use crate::report::{EXCERPT_BYTES_MAX, excerpt};
 use crate::stats::Counts;
+use crate::transport::Transport;
 
 /// What of a remote-write 2.0 request was written; a header that is not there is 0.
 const WRITTEN_HEADERS: [HeaderName; 3] = [
@@ -68,7 +69,7 @@ impl Body {
 
 /// Sends the requests of one endpoint.
 pub(crate) struct Sender {
-    client: HttpClient,
+    transport: Arc<dyn Transport>,
     url: Url,
     headers: HeaderMap,
     retry_on_http_429: bool,
@@ -76,7 +77,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// A sender with at most `connections` idle connections.
+    /// A sender over HTTP with at most `connections` idle connections.
     pub(crate) fn new(
         resolved: &Resolved,
         connections: usize,
@@ -93,13 +94,22 @@ impl Sender {
             endpoint: options.name.clone(),
             problem,
         })?;
-        Ok(Self {
-            client,
+        Ok(Self::over(resolved, Arc::new(client), clock))
+    }
+
+    /// A sender over any transport.
+    pub(crate) fn over(
+        resolved: &Resolved,
+        transport: Arc<dyn Transport>,
+        clock: SharedClock,
+    ) -> Self {
+        Self {
+            transport,
             url: resolved.url.clone(),
             headers: headers(resolved),
-            retry_on_http_429: options.queue.retry_on_http_429,
+            retry_on_http_429: resolved.options.queue.retry_on_http_429,
             clock,
-        })
+        }
     }
 
     /// One attempt to deliver `body`; `attempt` counts from 0.
@@ -110,7 +120,7 @@ impl Sender {
             headers.insert(RETRY_ATTEMPT_HEADER, attempt.into());
         }
         match self
-            .client
+            .transport
             .post(&self.url, headers, body.bytes.clone())
             .await
         {

@@ -97,6 +97,7 @@ impl Shared {
     async fn send(&self, batch: &Batch, body: &Body, attempt: u64) -> Option<Attempt> {
         let mut sending = pin!(self.sender.send(body, attempt));
         tokio::select! {
+            biased;
             result = &mut sending => Some(result),
             () = self.gives_up(batch) => tokio::time::timeout(ANSWER_GRACE, sending).await.ok(),
         }
@@ -134,8 +135,9 @@ impl Shared {
             return true;
         }
         tokio::select! {
-            () = tokio::time::sleep(delay) => true,
+            biased;
             () = self.gives_up(batch) => false,
+            () = tokio::time::sleep(delay) => true,
         }
     }
 
@@ -226,6 +228,9 @@ impl Worker {
                 } else if delivery.is_divisible() && batch.records() > 1 {
                     self.divide(std::mem::take(&mut batch)).await;
                 } else {
+                    if delivery.is_accepted() {
+                        self.futile = 0;
+                    }
                     self.finish(&batch, &delivery);
                     batch.clear();
                 }
@@ -354,6 +359,7 @@ impl Worker {
                         break;
                     };
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep_until(due) => {}
                         () = self.queue.arrived() => {}
                     }
@@ -511,8 +517,9 @@ impl Worker {
         let spread = self.backoff.longest();
         let _waiting = shared.stats.backing_off(delay);
         tokio::select! {
-            turn = shared.wait_to_retry(delay, spread) => Some(turn),
+            biased;
             () = shared.gives_up(batch) => None,
+            turn = shared.wait_to_retry(delay, spread) => Some(turn),
         }
     }
 }

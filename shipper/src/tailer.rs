@@ -166,6 +166,7 @@ impl Tailer {
                     let Shared { acks, stats, .. } = &*self.shared;
                     acks.passed(self.lane, self.tail.mark(), lost, stats);
                     let more = tokio::select! {
+                        biased;
                         more = self.durable.changed_past(self.tail.position()) => more.map(drop),
                         () = self.wish.made(), if self.until.is_none() => Ok(()),
                         () = told(stop, Stop::Drain), if end.is_none() => Ok(()),
@@ -310,7 +311,7 @@ impl Tailer {
     fn is_far_behind(&self) -> bool {
         let read = self.tail.mark().records;
         self.read_ahead() > 0
-            && self.unread() >= PACK_FROM
+            && self.unread() >= PACK_FROM.min(len_u64(self.read_ahead()))
             && read >= self.pack_from
             && self.shared.health.is_up()
     }

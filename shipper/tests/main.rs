@@ -20,3 +20,4 @@ mod refused;
 mod relabel;
 mod remote_write_v2;
 mod servers;
+mod simulation;

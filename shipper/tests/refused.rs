@@ -140,3 +140,31 @@ async fn an_endpoint_that_refuses_everything_takes_few_requests_a_batch() {
     assert!(requests <= 10 * 2 * 50 + 32 * 33, "{requests}");
     log.close();
 }
+
+#[tokio::test]
+async fn an_endpoint_that_takes_other_batches_is_trusted_with_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path());
+    let backend = Backend::start(|_, received| {
+        let is_bad = |name: &str| matches!(name, "metric_1" | "metric_3");
+        let bad = samples(received).iter().any(|(name, _)| is_bad(name));
+        Reply::status(if bad { 400 } else { 204 })
+    })
+    .await;
+    let endpoint = log.ship(one_shard(&backend.url()));
+    let stats = endpoint.stats();
+    let series = log.series(32);
+    for round in 0..20 {
+        log.write(&[series[1], series[3]], round..round + 1).await;
+        until_acked(&log).await;
+        log.write(&[series[0], series[2]], round..round + 1).await;
+        until_acked(&log).await;
+    }
+    log.write(&series, 20..21).await;
+    until_acked(&log).await;
+    assert_eq!(endpoint.stop(LONG).await, Stopped::Drained);
+    let numbers = stats.snapshot();
+    assert_eq!(numbers.failed["http_400"], Counts::of_samples(2 * 21));
+    assert_eq!(numbers.sent, Counts::of_samples(2 * 20 + 30));
+    log.close();
+}
