@@ -66,6 +66,11 @@ impl Crew {
         }
     }
 
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> u16 {
+        u16::try_from(self.queues.len() - 1).unwrap_or(u16::MAX)
+    }
+
     /// The queues: one per shard and, last, the one for metadata.
     pub(crate) fn queues(&self) -> &[Arc<Queue>] {
         &self.queues

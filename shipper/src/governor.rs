@@ -41,7 +41,8 @@ impl Wish {
         self.made.notified().await;
     }
 
-    fn make(&self, shards: u16) {
+    /// Wishes for so many.
+    pub(crate) fn make(&self, shards: u16) {
         self.shards.store(shards, Ordering::Release);
         self.made.notify_one();
     }

@@ -11,7 +11,8 @@
 //! - Both positions are durable: the range of the newer lane is saved beside the acknowledged position.
 //!
 //! # Limits
-//! - Two lanes have half the shards each, and at least one.
+//! - Two lanes have half the shards each, and at least one. Until what was queued when it split is
+//!   decided, the older keeps what it had, and the newer has what is left, and at least one.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -120,11 +121,15 @@ impl Lanes {
 
     fn newest(&self, splits: Option<mpsc::Sender<()>>, is_split: bool) -> Tailer {
         let (shared, resolved) = (Arc::clone(&self.shared), Arc::clone(&self.resolved));
-        let shards = shard_count(&resolved.options.queue);
-        let shards = if is_split {
-            shards.min(half(&resolved))
-        } else {
-            shards
+        let queue = &resolved.options.queue;
+        let shards = match is_split {
+            // The other lane may still have all of its own: this one gets its part when those are fewer.
+            true => {
+                let taken = shared.stats.snapshot().shards;
+                let free = queue.max_shards.saturating_sub(taken);
+                free.clamp(1, newest_shards(&resolved))
+            }
+            false => shard_count(queue),
         };
         let tail = self.saved.tail_newest();
         Tailer::new(
@@ -136,6 +141,11 @@ impl Lanes {
         )
         .splitting(splits)
     }
+}
+
+/// The shards of the newer of two lanes.
+pub(crate) fn newest_shards(resolved: &Resolved) -> u16 {
+    shard_count(&resolved.options.queue).min(half(resolved))
 }
 
 /// The shards one of two lanes may have.

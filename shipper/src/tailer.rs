@@ -27,7 +27,7 @@ use crate::ack::TailedFrame;
 use crate::crew::Crew;
 use crate::drain::BEHIND_FROM;
 use crate::governor::Wish;
-use crate::lanes::{Lane, half};
+use crate::lanes::{Lane, half, newest_shards};
 use crate::options::Resolved;
 use crate::pack::{PACK_FROM, Pack};
 use crate::router::Router;
@@ -44,10 +44,11 @@ const PACK_PAUSE: u64 = 16;
 
 /// An endpoint that asks for what is new first is split when what is read is older than this ...
 const SPLIT_FROM: Duration = BEHIND_FROM;
-/// ... and there are more records of the log to read; fewer are sent in a moment.
-const SPLIT_RECORDS_LEAST: u64 = 1 << 16;
-/// The newer lane begins so near to the end of the log.
-const SPLIT_BYTES: u64 = 256 << 10;
+/// ... and there are more records of the log to read, as a part of what a pack is worth it from; fewer
+/// are sent in a moment.
+const SPLIT_PART: u64 = 4;
+/// The newer lane begins so near to the end of the log, as a part of a segment.
+const SPLIT_SEGMENT_PART: u64 = 256;
 /// Between two looks at whether the newer lane is far behind itself.
 const GIVE_WAY: Duration = Duration::from_secs(1);
 
@@ -231,6 +232,11 @@ impl Tailer {
         }
     }
 
+    /// With fewer to read there is nothing to read ahead.
+    fn pack_records(&self) -> u64 {
+        PACK_FROM.min(len_u64(self.read_ahead()))
+    }
+
     /// Records of the lane that are not read.
     fn unread(&self) -> u64 {
         let records = || self.shared.store.records();
@@ -257,7 +263,7 @@ impl Tailer {
         let split_from_ms = i64::try_from(SPLIT_FROM.as_millis()).unwrap_or(i64::MAX);
         self.splits.is_some()
             && clock.unix_ms().saturating_sub(self.appended_ms) >= split_from_ms
-            && self.unread() >= SPLIT_RECORDS_LEAST
+            && self.unread() >= self.pack_records() / SPLIT_PART
             && self.tail.mark().records >= self.split_from
             && health.is_up()
             && !acks.is_split()
@@ -267,8 +273,9 @@ impl Tailer {
     async fn split(&mut self) {
         let Some(splits) = &self.splits else { return };
         let Shared { acks, stats, .. } = &*self.shared;
-        self.split_from = self.tail.mark().records + SPLIT_RECORDS_LEAST;
-        let from = match acks.split(self.tail.position(), SPLIT_BYTES) {
+        self.split_from = self.tail.mark().records + PACK_FROM / SPLIT_PART;
+        let near = self.shared.store.segment_bytes() / SPLIT_SEGMENT_PART;
+        let from = match acks.split(self.tail.position(), near) {
             Ok(Some(from)) => from,
             Ok(None) => return,
             Err(error) => {
@@ -289,6 +296,7 @@ impl Tailer {
         }
         self.splits = None;
         self.reshard(half(&self.resolved)).await;
+        self.wish.make(newest_shards(&self.resolved));
     }
 
     /// Waits while the newer lane is far behind itself: what is new comes first.
@@ -311,7 +319,7 @@ impl Tailer {
     fn is_far_behind(&self) -> bool {
         let read = self.tail.mark().records;
         self.read_ahead() > 0
-            && self.unread() >= PACK_FROM.min(len_u64(self.read_ahead()))
+            && self.unread() >= self.pack_records()
             && read >= self.pack_from
             && self.shared.health.is_up()
     }
@@ -366,6 +374,9 @@ impl Tailer {
 
     /// Waits until everything queued is decided and goes on with another number of shards.
     async fn reshard(&mut self, shards: u16) {
+        if self.crew.shards() == shards {
+            return;
+        }
         self.crew.dissolve().await;
         self.router.set_shards(shards);
         self.crew = Crew::start(&self.shared, &self.resolved, (self.lane, shards));

@@ -470,6 +470,12 @@ impl Store {
         (self.shared.quota.used(), self.shared.quota.max())
     }
 
+    /// Bytes of a segment file.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.shared.segments.segment_bytes()
+    }
+
     /// The id of the segment that holds the byte before a position.
     #[must_use]
     pub fn segment_before(&self, position: Position) -> u64 {

@@ -41,11 +41,12 @@ struct Batch {
 #[derive(Debug)]
 pub(crate) struct Attempts {
     queue: QueueOptions,
+    lanes: usize,
     /// Of all lives.
     numbers: u64,
     batches: HashMap<Bytes, Batch>,
-    /// The batch that each series is in until it is decided.
-    busy: HashMap<u32, u64>,
+    /// The batches that each series is in until they are decided.
+    busy: HashMap<u32, Vec<u64>>,
     undecided: usize,
     /// Since somebody was answered.
     failures: u32,
@@ -57,9 +58,10 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    pub(crate) fn new(queue: &QueueOptions) -> Self {
+    pub(crate) fn new(queue: &QueueOptions, lanes: usize) -> Self {
         Self {
             queue: queue.clone(),
+            lanes,
             numbers: 0,
             batches: HashMap::new(),
             busy: HashMap::new(),
@@ -76,7 +78,7 @@ impl Attempts {
         let numbers = self.numbers;
         *self = Self {
             numbers,
-            ..Self::new(&self.queue)
+            ..Self::new(&self.queue, self.lanes)
         };
     }
 
@@ -130,13 +132,16 @@ impl Attempts {
         self.numbers += 1;
         let number = self.numbers;
         for &one in &series {
-            let before = self.busy.insert(one, number);
-            if let Some(other) = before.filter(|other| *other != number) {
-                return Err(format!("series {one}: batch {other} is not decided yet"));
+            let busy = self.busy.entry(one).or_default();
+            if !busy.contains(&number) {
+                busy.push(number);
+            }
+            if busy.len() > self.lanes {
+                return Err(format!("series {one}: of {busy:?} none is decided yet"));
             }
         }
         self.undecided += 1;
-        if self.undecided > usize::from(self.queue.max_shards) {
+        if self.undecided > usize::from(self.queue.max_shards) + self.lanes - 1 {
             return Err("more batches are undecided than there are shards".to_owned());
         }
         let batch = Batch {
@@ -167,7 +172,8 @@ impl Attempts {
         let Seen::Failed(asked) = seen else {
             batch.is_decided = true;
             for one in &batch.series {
-                self.busy.remove(one);
+                let busy = self.busy.entry(*one).or_default();
+                busy.retain(|other| *other != batch.number);
             }
             self.undecided -= 1;
             self.note_away(now);
@@ -188,7 +194,10 @@ impl Attempts {
             self.outage = None;
         }
         let (since, attempts) = *self.outage.get_or_insert((now, 0));
-        let (outage, most) = (now - since, attempts_at_most(&self.queue, now - since));
+        let (outage, most) = (
+            now - since,
+            attempts_at_most(&self.queue, self.lanes, now - since),
+        );
         if attempts > most {
             return Err(format!("{attempts} attempts in {outage:?}, not {most}"));
         }
@@ -207,12 +216,12 @@ impl Attempts {
 
 /// So many attempts at most begin in an outage of such a length: of each shard one, and as many as there
 /// are backoff delays in it, each as short as jitter can make it.
-fn attempts_at_most(queue: &QueueOptions, outage: Duration) -> u64 {
+fn attempts_at_most(queue: &QueueOptions, lanes: usize, outage: Duration) -> u64 {
     let (mut step, mut passed, mut attempts) = (queue.min_backoff, Duration::ZERO, 1);
     loop {
         passed += step / 2;
         if passed > outage {
-            return attempts * u64::from(queue.max_shards);
+            return attempts * (u64::from(queue.max_shards) + lanes as u64 - 1);
         }
         attempts += 1;
         step = (step * 2).min(queue.max_backoff);

@@ -102,6 +102,8 @@ pub(crate) fn written(samples: usize) -> Vec<(&'static str, String)> {
 struct Stored {
     /// Everything before is stored or bad.
     next: u64,
+    /// The life in which a sample was stored ahead of those before it, and the sample.
+    ahead: Option<(u32, u64)>,
     /// Which request brought each sample: its life and batch.
     by: BTreeMap<u64, (u32, u64)>,
 }
@@ -113,12 +115,17 @@ pub(crate) struct Backend {
     series: Vec<Stored>,
     pub(crate) stored: u64,
     pub(crate) duplicates: u64,
+    /// How often a series got a sample ahead of those before it.
+    pub(crate) ahead: u64,
+    lanes: usize,
 }
 
 impl Backend {
-    pub(crate) fn new(plan: BackendPlan, series: u32) -> Self {
+    pub(crate) fn new(plan: BackendPlan, series: u32, lanes: usize) -> Self {
         Self {
             plan,
+            ahead: 0,
+            lanes,
             series: (0..series).map(|_| Stored::default()).collect(),
             stored: 0,
             duplicates: 0,
@@ -165,7 +172,7 @@ impl Backend {
     fn good(&self, samples: &[Numbered]) -> Vec<Numbered> {
         let is_good = |sample: &&Numbered| {
             let known = &self.series[sample.series as usize];
-            let twice = self.plan.takes_nothing_twice && sample.number < known.next;
+            let twice = self.plan.takes_nothing_twice && known.by.contains_key(&sample.number);
             !twice && !self.plan.is_bad(sample.series, sample.number)
         };
         samples.iter().filter(is_good).copied().collect()
@@ -184,11 +191,22 @@ impl Backend {
             }
             return Ok(());
         }
-        if let Some(gap) = (stored.next..number).find(|one| !self.plan.is_bad(series, *one)) {
-            return Err(format!("{sample:?} is stored before number {gap}"));
+        let is_decided = |one: u64| stored.by.contains_key(&one) || self.plan.is_bad(series, one);
+        let goes_on = number == 0 || is_decided(number - 1);
+        if !goes_on {
+            // In order there is no such thing; else once, until those before it are there too.
+            let ahead = stored.ahead.filter(|(life, _)| *life == incoming.life);
+            if self.lanes == 1 || ahead.is_some_and(|(_, from)| stored.next < from) {
+                let next = stored.next;
+                return Err(format!("{sample:?} is stored before number {next}"));
+            }
+            stored.ahead = Some((incoming.life, number));
+            self.ahead += 1;
         }
         stored.by.insert(number, by);
-        stored.next = number + 1;
+        while stored.by.contains_key(&stored.next) || self.plan.is_bad(series, stored.next) {
+            stored.next += 1;
+        }
         self.stored += 1;
         Ok(())
     }

@@ -12,7 +12,8 @@
 //!
 //! What holds in every life, whatever goes wrong:
 //! - What was acknowledged to senders reaches each endpoint, or is counted as refused.
-//! - Each series is stored in the order it was appended, without gaps; what comes twice is what was sent
+//! - Each series is stored in the order it was appended, without gaps, or in the order of each of two
+//!   lanes where what is new comes first; what comes twice is what was sent
 //!   before a restart, or the repetition of a request whose answer got lost.
 //! - No position is ahead of what the backend stored.
 //! - Attempts keep to the backoff, and one shard at a time asks an endpoint that answers nobody.
@@ -69,6 +70,7 @@ fn assert_eventful(lives: &[Lived]) {
         ("packed requests", sum(|trace| trace.packed)),
         ("samples stored", sum(|trace| trace.stored)),
         ("duplicates", sum(|trace| trace.duplicates)),
+        ("sent before the backlog", sum(|trace| trace.ahead)),
         ("restarts", count(|lived| lived.restarts)),
         ("reshards", count(|lived| lived.reshards)),
     ];

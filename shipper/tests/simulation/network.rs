@@ -54,6 +54,7 @@ pub(crate) struct Trace {
     pub(crate) packed: u64,
     pub(crate) stored: u64,
     pub(crate) duplicates: u64,
+    pub(crate) ahead: u64,
 }
 
 /// A request as it sets out.
@@ -70,12 +71,12 @@ impl Network {
         let options = &plan.options;
         let backend = plan.backends[number].clone();
         let state = State {
-            backend: Backend::new(backend.clone(), plan.series),
+            backend: Backend::new(backend.clone(), plan.series, plan.lanes()),
             plan: backend,
             timeout: options.remote_timeout,
             random: fastrand::Rng::with_seed(seed),
             life: 0,
-            attempts: Attempts::new(&options.queue),
+            attempts: Attempts::new(&options.queue, plan.lanes()),
             counts: Trace::default(),
             trace: DefaultHasher::new(),
             violation: None,
@@ -110,6 +111,7 @@ impl Network {
             hash: state.trace.finish(),
             stored: state.backend.stored,
             duplicates: state.backend.duplicates,
+            ahead: state.backend.ahead,
             ..state.counts
         }
     }

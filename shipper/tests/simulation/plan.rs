@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use shipper::{EndpointOptions, ProtobufMessage};
+use shipper::{EndpointOptions, Priority, ProtobufMessage};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -129,12 +129,24 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// In how many lines an endpoint may get its records.
+    pub(crate) const fn lanes(&self) -> usize {
+        match self.options.priority {
+            Priority::InOrder => 1,
+            Priority::Fresh => 2,
+        }
+    }
+
     pub(crate) fn of(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let random = &mut random;
         let options = options(random);
         let series = random.u32(2..=24);
-        let healthy_from = ms(random.u64(2_000..30_000));
+        let healthy_from = match options.priority {
+            Priority::InOrder => ms(random.u64(2_000..30_000)),
+            // An outage must be long to matter.
+            Priority::Fresh => ms(random.u64(20_000..60_000)),
+        };
         let count = if random.u8(0..4) == 0 { 2 } else { 1 };
         let backends = (0..count)
             .map(|_| backend(random, &options, series, healthy_from))
@@ -161,8 +173,8 @@ impl fmt::Display for Plan {
         writeln!(f, "{:?} {:?}", options.protobuf_message, options.queue)?;
         writeln!(
             f,
-            "timeout {:?}, {:?}",
-            options.remote_timeout, options.drain
+            "timeout {:?}, {:?}, {:?}",
+            options.remote_timeout, options.drain, options.priority
         )?;
         let (series, each) = (self.series, self.series_per_target);
         writeln!(
@@ -197,6 +209,9 @@ fn options(random: &mut fastrand::Rng) -> EndpointOptions {
     options.drain.max_share = Some(0.5).filter(|_| random.u8(0..8) == 0);
     options.drain.max_bytes_per_second = Some(20_000).filter(|_| random.u8(0..8) == 0);
     options.send_exemplars = false;
+    if random.u8(0..4) == 0 {
+        options.priority = Priority::Fresh;
+    }
     options
 }
 
@@ -218,7 +233,11 @@ fn backend(
     let mut weather = Vec::new();
     let mut until = Duration::ZERO;
     while until < healthy_from {
-        until = (until + ms(random.u64(100..8000))).min(healthy_from);
+        let longest = match options.priority {
+            Priority::InOrder => 8000,
+            Priority::Fresh => 25_000,
+        };
+        until = (until + ms(random.u64(100..longest))).min(healthy_from);
         let kind = match random.u8(0..8) {
             0..3 => Weather::Fair,
             3..6 => Weather::Always(fault(random)),

@@ -198,6 +198,21 @@ impl<'p> World<'p> {
                 }
                 *checked += 1;
             }
+            let endpoint = log.store.endpoint(&site.name).unwrap();
+            let Some(ahead) = endpoint.ahead() else {
+                continue;
+            };
+            let is_ahead =
+                |one: &&Appended| one.end > ahead.from.position && one.end <= ahead.acked;
+            for sample in self
+                .appended
+                .iter()
+                .filter(is_ahead)
+                .flat_map(|one| &one.samples)
+            {
+                let is_decided = site.network.with_backend(|one| one.is_decided(*sample));
+                assert!(is_decided, "{}: {sample:?} is ahead, not there", site.name);
+            }
         }
     }
 
