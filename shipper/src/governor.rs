@@ -19,6 +19,8 @@ use crate::stats::Snapshot;
 
 /// Between two looks at the progress.
 const LOOK: Duration = Duration::from_secs(1);
+/// Records per second: below that nothing moves.
+const RATE_LEAST: f64 = 0.001;
 /// Weight of the newest look at how fast an endpoint catches up.
 const DRAIN_WEIGHT: f64 = 0.2;
 
@@ -102,7 +104,9 @@ impl Progress {
         self.arriving.add(float(arrived), seconds, DRAIN_WEIGHT);
         self.decided.add(float(decided), seconds, DRAIN_WEIGHT);
         (self.log_records, self.behind) = (log_records, behind);
-        let rate = self.decided.per_second();
+        // What is left of a rate that was is none.
+        let rate = Some(self.decided.per_second()).filter(|rate| *rate >= RATE_LEAST);
+        let rate = rate.unwrap_or(0.0);
         let gained = rate - self.arriving.per_second();
         let eta = match behind {
             0 => Some(0.0),

@@ -141,7 +141,7 @@ impl Sender {
         let answer = read_answer(response).await;
         let mut attempt = Attempt {
             outcome,
-            detail: format!("{status}: {}", excerpt(&answer)),
+            detail: described(status, &answer),
             written: None,
             is_unsupported: status == StatusCode::UNSUPPORTED_MEDIA_TYPE,
         };
@@ -197,6 +197,14 @@ impl Attempt {
             }
             _ => {}
         }
+    }
+}
+
+/// The status and the beginning of what is said with it.
+fn described(status: StatusCode, answer: &[u8]) -> String {
+    match excerpt(answer) {
+        text if text.is_empty() => status.to_string(),
+        text => format!("{status}: {text}"),
     }
 }
 
