@@ -5,12 +5,14 @@
 //! allocated per frame.
 //!
 //! # Invariants
-//! - Records leave in the order they came; a frame may leave in several batches.
+//! - Records leave in the order they came; a frame may leave in several batches. A lane of a pack comes
+//!   whole, and nothing behind it until what is left of it fits into the line.
 //! - After [`Queue::close`] nothing is added.
 //!
 //! # Limits
-//! - `capacity` records, and [`RAW_BYTES_MAX`] * 4 of raw records (or a single larger one). When
-//!   full the tailer waits, and with it the whole endpoint: what is not queued is on disk anyway.
+//! - `capacity` records, and [`RAW_BYTES_MAX`] * 4 of raw records (or a single larger one); and a lane,
+//!   which the tailer has the memory of otherwise. When full the tailer waits, and with it the whole
+//!   endpoint: what is not queued is on disk anyway.
 //!
 //! # Threads
 //! - A lock held for a copy of at most one batch, never across an await.
@@ -58,10 +60,13 @@ struct Line {
     raw: VecDeque<OwnedRecord>,
     runs: VecDeque<Run>,
     raw_bytes: usize,
+    /// Behind all that.
+    lane: Option<PackedLane>,
     closed: bool,
 }
 
 impl Line {
+    /// Without the lane.
     fn records(&self) -> usize {
         self.samples.len() + self.raw.len()
     }
@@ -154,27 +159,36 @@ impl Queue {
         routed.records() == 0
     }
 
-    /// Takes what fits from the front of `lane`. Returns whether that was all of it.
+    /// Takes `lane`, if the queue does not have it yet; gives it back empty as soon as what is left of
+    /// it fits into the line. Returns whether that is so: until then nothing else may be pushed.
     pub(crate) fn push_packed(&self, lane: &mut PackedLane) -> bool {
-        if lane.is_empty() {
-            return true;
-        }
         let mut guard = self.line.lock();
         let line = &mut *guard;
         debug_assert!(!line.closed, "the tailer closes the queues when it ends");
         let before = self.level(line);
-        while line.records() < self.capacity
-            && line.raw_bytes < 4 * RAW_BYTES_MAX
-            && let Some((frame, entry)) = lane.pop()
-        {
-            line.push(frame, entry);
+        let mut own = match line.lane.take() {
+            Some(own) => own,
+            None => std::mem::take(lane),
+        };
+        if own.records() + line.records() <= self.capacity {
+            while line.raw_bytes < 4 * RAW_BYTES_MAX
+                && let Some((frame, entry)) = own.pop()
+            {
+                line.push(frame, entry);
+            }
+        }
+        let all = own.is_empty();
+        if all {
+            *lane = own;
+        } else {
+            line.lane = Some(own);
         }
         let changed = self.level(line) != before;
         drop(guard);
         if changed {
             self.arrived.notify_one();
         }
-        lane.is_empty()
+        all
     }
 
     /// Moves the oldest records into `batch`, at most a full one.
@@ -215,8 +229,17 @@ impl Queue {
             }
         }
         line.raw_bytes -= batch.raw_bytes();
+        let mut has_room = true;
+        if let Some(lane) = &mut line.lane {
+            if line.runs.is_empty() {
+                lane.take(batch, self.full);
+            }
+            has_room = lane.records() <= self.capacity;
+        }
         drop(guard);
-        self.room.notify_one();
+        if has_room {
+            self.room.notify_one();
+        }
     }
 
     /// How much there is to do.
@@ -236,7 +259,7 @@ impl Queue {
     }
 
     fn level(&self, line: &Line) -> Level {
-        let records = line.records();
+        let records = line.records() + line.lane.as_ref().map_or(0, PackedLane::records);
         match (records, line.closed) {
             (0, true) => Level::Finished,
             (0, false) => Level::Empty,
