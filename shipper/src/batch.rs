@@ -217,11 +217,10 @@ impl Batch {
             records,
             dropped,
         };
-        let frames = || self.frames().map(FrameNumber::get);
-        let (Some(first), Some(last)) = (frames().min(), frames().max()) else {
-            return Vec::new();
-        };
-        let range = usize::try_from(last - first).unwrap_or(usize::MAX);
+        let (first, last) = self.frames().fold((u64::MAX, 0), |(first, last), frame| {
+            (first.min(frame.get()), last.max(frame.get()))
+        });
+        let range = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX);
         if range >= 2 * self.runs.len() {
             let runs = self.runs.iter();
             return runs

@@ -41,10 +41,10 @@ use crate::wire::{
 };
 
 /// Tag and length of a sample, tag of its value.
-const HEAD: [u8; 3] = [FIELD_2_BYTES, SAMPLE_FIELD_BYTES as u8 - 2, FIELD_1_FIXED64];
+const HEAD: [u8; 3] = [FIELD_2_BYTES, OFFSET - 2, FIELD_1_FIXED64];
 /// A value, and what comes between it and the next.
 const BETWEEN_BYTES: usize = SAMPLE_FIELD_BYTES - 8;
-const OFFSET: u8 = SAMPLE_FIELD_BYTES as u8;
+const OFFSET: u8 = low_byte(SAMPLE_FIELD_BYTES);
 /// The most that the elements of a sample take, and what is written behind them.
 const ROOM_BYTES: usize = 32;
 
