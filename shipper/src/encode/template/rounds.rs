@@ -163,10 +163,10 @@ impl Rounds {
 
 /// Says labels that differ from others here and there.
 ///
-/// Equal bytes are followed across the ends of labels. Where they end, the walk goes on with the equal
-/// bytes at the end of that label; a label that only one of the two has is left out of the comparison.
+/// Equal bytes are followed across the ends of labels. Where they end, the walk goes on behind that byte,
+/// or with the equal bytes at the end of that label; a label that only one of the two has is left out of the comparison.
 /// The others begin `distance` bytes before these.
-fn put_labels(out: &mut Vec<u8>, labels: &[u8], (others, distance): (&[u8], usize)) {
+fn put_labels<'b>(out: &mut Vec<u8>, labels: &'b [u8], (others, distance): (&'b [u8], usize)) {
     let mut said = 0;
     // Where bytes are compared; and where the labels begin that these are of, at the latest.
     let (mut at, mut from) = (0, 0);
@@ -188,6 +188,13 @@ fn put_labels(out: &mut Vec<u8>, labels: &[u8], (others, distance): (&[u8], usiz
             }
         }
         let order = compare_first(&labels[label..], &others[other..]);
+        // perhaps only that byte is another: a length, or a digit
+        let behind = |bytes: &'b [u8], at: usize| bytes.get(at + 1..).unwrap_or_default();
+        let equal = equal_bytes(behind(labels, at), behind(others, from));
+        if order.is_eq() && equal >= COPY_BYTES_MIN {
+            (at, from) = (at + 1, from + 1);
+            continue;
+        }
         if order.is_le() {
             label = label_end(labels, label);
         }
