@@ -277,6 +277,7 @@ mod tests {
     use wal::{RecordKind, SeriesRef};
 
     use super::*;
+    use crate::pack::Pack;
 
     fn queue(capacity: usize, full: usize) -> Queue {
         Queue::new(capacity, full, Arc::new(Notify::new()))
@@ -357,7 +358,77 @@ mod tests {
         assert_eq!(queue.look(), Level::Ready);
     }
 
+    /// A lane with these samples, one after the other: series and frame.
+    fn pack(samples: &[(u32, u64)], raw: usize) -> Pack {
+        let mut pack = Pack::new(1, 1 << 20);
+        for frame in 0..=samples.iter().map(|(_, frame)| *frame).max().unwrap_or(0) {
+            let mut routed = Routed::default();
+            let of_frame = samples.iter().filter(|(_, of)| *of == frame);
+            for (series, _) in of_frame {
+                let series = SeriesRef::new(*series);
+                let last = Sample {
+                    series,
+                    ..sample(0)
+                };
+                routed.samples.push_back(last);
+            }
+            routed.raw.extend((0..raw).map(|_| exemplar(1)));
+            pack.add(FrameNumber::new(frame), std::slice::from_mut(&mut routed));
+        }
+        pack.group(0);
+        pack
+    }
+
     proptest! {
+        #[test]
+        fn a_lane_leaves_once_in_its_order_and_comes_back_before_what_follows(
+            samples in proptest::collection::vec((1..9_u32, 0..6_u64), 0..60),
+            raw in 0..3_usize,
+            before in 0..9_i64,
+            capacity in 1..30_usize,
+            full in 1..30_usize,
+        ) {
+            let queue = queue(capacity, full);
+            let (mut pack, mut same) = (pack(&samples, raw), pack(&samples, raw));
+            let mut expected: Vec<_> = (0..before).map(|_| (7, 1, false)).collect();
+            while let Some((frame, entry)) = same.lanes()[0].pop() {
+                expected.push(match entry {
+                    Entry::Sample(sample) => (frame.get(), sample.series.get(), false),
+                    Entry::Raw(record) => (frame.get(), record.series.get(), true),
+                });
+            }
+            expected.push((8, 1, false));
+            let mut seen = Vec::new();
+            let mut batch = Batch::default();
+            let mut take = || {
+                queue.take(&mut batch);
+                assert!(batch.records() <= full);
+                let (mut samples, mut raw) = (batch.samples.iter(), batch.raw.iter());
+                for run in &batch.runs {
+                    let samples = samples.by_ref().take(run.samples);
+                    seen.extend(samples.map(|one| (run.frame.get(), one.series.get(), false)));
+                    let raw = raw.by_ref().take(run.raw);
+                    seen.extend(raw.map(|one| (run.frame.get(), one.series.get(), true)));
+                }
+            };
+            let mut routed = [routed(0..before, &[]), routed(0..1, &[])];
+            while !queue.push(FrameNumber::new(7), &mut routed[0]) {
+                take();
+            }
+            while !queue.push_packed(&mut pack.lanes()[0]) {
+                take();
+            }
+            prop_assert!(pack.lanes()[0].is_empty());
+            while !queue.push(FrameNumber::new(8), &mut routed[1]) {
+                take();
+            }
+            queue.close();
+            while queue.look() != Level::Finished {
+                take();
+            }
+            prop_assert_eq!(seen, expected);
+        }
+
         #[test]
         fn everything_leaves_once_in_order_with_its_frame(
             frames in proptest::collection::vec((0..20i64, 0..5usize), 1..20),
