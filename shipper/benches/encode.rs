@@ -1,28 +1,34 @@
 //! What does a sample cost from batch to compressed body, next to prost doing the same?
 //!
-//! 100k series as a Kubernetes cluster has them: 11 labels, about 321 encoded bytes each; one
-//! sample per series, 2000 per batch, in ref order.
+//! 100k series (`fleet`), 2000 samples per batch, in ref order; no series comes again. `plain`: one
+//! sample of each. `packed`: ten of each together, as a backlog is sent.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench")]
+
+mod fleet;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
-use shipper::ack::FrameNumber;
 use shipper::batch::Batch;
 use shipper::encode::{RemoteWriteV1, RemoteWriteV2};
-use shipper::labels::{ExternalLabels, canonical};
+use shipper::labels::ExternalLabels;
 use shipper::metadata::MetadataCache;
 use shipper::outgoing::{OUTGOING_BYTES_MAX, Outgoing, OutgoingLabels};
 use wal::{Sample, SeriesRef};
 
+use fleet::{ASPECTS, PER_BATCH, SUBJECTS, Table, batches, labels, sample};
+
 const SERIES: u32 = 100_000;
-const PER_BATCH: usize = 2000;
-const METRICS_PER_TARGET: u32 = 250;
+/// Samples of a series in a pack.
+const ROUNDS: u32 = 10;
+/// Memory for templates, of which no run has one.
+const BYTES_MAX: usize = 64 << 20;
 
 #[derive(Clone, PartialEq, Message)]
 struct WriteRequest {
@@ -64,124 +70,87 @@ struct PbSample {
     timestamp: i64,
 }
 
-/// What a metric is called: half of one and half of another.
-const SUBJECTS: [&str; 10] = [
-    "container_cpu_usage",
-    "container_fs_writes",
-    "container_memory_working_set",
-    "container_network_receive_packets",
-    "kube_pod_container_status",
-    "kubelet_runtime_operations",
-    "process_resident_memory",
-    "rest_client_request_duration",
-    "storage_operation_duration",
-    "workqueue_queue_duration",
-];
-const ASPECTS: [&str; 5] = [
-    "seconds_total",
-    "bytes",
-    "bucket",
-    "errors_total",
-    "last_seen",
-];
+/// One sample of every series.
+fn plain() -> Vec<Sample> {
+    (0..SERIES).map(|series| sample(series, 0)).collect()
+}
 
-fn labels(series: u32) -> Vec<(&'static str, String)> {
-    let (target, metric) = (
-        series / METRICS_PER_TARGET,
-        (series % METRICS_PER_TARGET) as usize,
+/// As many samples, of fewer series.
+fn packed() -> Vec<Sample> {
+    let of_series = |series| (0..ROUNDS).map(move |interval| sample(series, interval));
+    (0..SERIES / ROUNDS).flat_map(of_series).collect()
+}
+
+/// Encodes all batches; bytes of their bodies.
+fn measure(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    batches: &[Batch],
+    mut encode: impl FnMut(&Batch) -> usize,
+) {
+    let wire: usize = batches.iter().map(&mut encode).sum();
+    println!(
+        "{name}: {:.1} bytes per sample",
+        wire as f64 / f64::from(SERIES)
     );
-    let node = target % 100;
-    let name = format!("{}_{}", SUBJECTS[metric / 5 % 10], ASPECTS[metric % 5]);
-    vec![
-        ("__name__", name),
-        ("cluster", "prod-eu-1".into()),
-        ("container", format!("checkout-{}", target % 20)),
-        (
-            "device",
-            format!("/dev/nvme{}n1p{}", metric / 50, metric % 7),
-        ),
-        ("instance", format!("10.42.{node}.{}:10250", target % 250)),
-        ("job", "kubelet-cadvisor".into()),
-        ("namespace", format!("team-{:02}-production", target % 30)),
-        ("node", format!("ip-10-42-{node}-17.internal")),
-        ("pod", format!("checkout-7d9f8b6c5d-{target:05}")),
-        ("service", "kubelet-svc".into()),
-        (
-            "zone",
-            format!("eu-west-1{}", ["a", "b", "c"][target as usize % 3]),
-        ),
-    ]
+    group.bench_function(name, |bencher| {
+        bencher.iter(|| {
+            batches
+                .iter()
+                .map(|batch| black_box(encode(batch)))
+                .sum::<usize>()
+        });
+    });
 }
 
-fn sample(series: u32) -> Sample {
-    // a counter somewhere on its way up
-    let value = f64::from(series.wrapping_mul(2_654_435_761) >> 12);
-    Sample {
-        series: SeriesRef::new(series + 1),
-        timestamp_ms: 1_760_000_000_000,
-        value_bits: value.to_bits(),
-    }
+fn all(criterion: &mut Criterion) {
+    let table = Table::new(SERIES);
+    println!("{} label bytes per series", table.bytes() / SERIES as usize);
+    let (plain, packed) = (batches(&plain(), PER_BATCH), batches(&packed(), PER_BATCH));
+    encode_v1(criterion, [&plain, &packed], &table);
+    encode_v2(criterion, [&plain, &packed], &table);
 }
 
-fn encode(criterion: &mut Criterion) {
-    let strings: Vec<_> = (0..SERIES).map(labels).collect();
-    let table: Vec<Vec<u8>> = strings
-        .iter()
-        .map(|labels| {
-            canonical(
-                &labels
-                    .iter()
-                    .map(|(n, v)| (*n, v.as_str()))
-                    .collect::<Vec<_>>(),
-            )
-        })
-        .collect();
-    let bytes: usize = table.iter().map(Vec::len).sum();
-    println!("{} label bytes per series", bytes / table.len());
-    let samples: Vec<_> = (0..SERIES).map(sample).collect();
-    let batches: Vec<Batch> = samples
-        .chunks(PER_BATCH)
-        .map(|samples| {
-            let mut batch = Batch::default();
-            batch.push(
-                FrameNumber::new(0),
-                samples.iter().copied(),
-                std::iter::empty(),
-            );
-            batch
-        })
-        .collect();
-    let labels_of = |series: SeriesRef| &*table[series.index() - 1];
-
+fn encode_v1(criterion: &mut Criterion, [plain, packed]: [&[Batch]; 2], table: &Table) {
     let mut group = criterion.benchmark_group("remote_write_v1");
     group.throughput(Throughput::Elements(u64::from(SERIES)));
-    let external = BTreeMap::from([("replica".to_owned(), "1".to_owned())]);
-    for (name, external) in [
-        ("copied", ExternalLabels::default()),
-        ("copied_with_external_label", ExternalLabels::new(&external)),
+    let replica = BTreeMap::from([("replica".to_owned(), "1".to_owned())]);
+    let (none, replica) = (ExternalLabels::default(), ExternalLabels::new(&replica));
+    for (name, external, batches) in [
+        ("plain", &none, plain),
+        ("plain_with_external_label", &replica, plain),
+        ("packed", &none, packed),
     ] {
-        let outgoing = Arc::new(Outgoing::new(external, Vec::new()));
+        let outgoing = Arc::new(Outgoing::new(external.clone(), Vec::new()));
         let mut outgoing = OutgoingLabels::new(outgoing, OUTGOING_BYTES_MAX);
         let mut encoder = RemoteWriteV1::new();
-        let mut encode = |batch: &Batch| {
+        if name == "packed" {
+            // As an endpoint has it: samples of one series are not looked for there.
+            encoder = encoder.with_templates(BYTES_MAX, Arc::default());
+        }
+        measure(&mut group, name, batches, |batch| {
             outgoing.begin();
             let outgoing = &outgoing;
-            let labels = |one: SeriesRef| outgoing.labels(u64::from(one.get()), labels_of(one));
+            let labels = |one: SeriesRef| outgoing.labels(u64::from(one.get()), table.of(one));
+            encoder.set_generation(0);
             encoder.encode(batch, labels).unwrap().body.len()
-        };
-        let wire: usize = batches.iter().map(&mut encode).sum();
-        println!(
-            "{name}: {:.1} bytes per sample",
-            wire as f64 / samples.len() as f64
-        );
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                for batch in &batches {
-                    black_box(encode(batch));
-                }
-            });
         });
     }
+    let mut encoder = RemoteWriteV1::new();
+    measure(
+        &mut group,
+        "packed_and_compressed_by_snap",
+        packed,
+        |batch| {
+            encoder
+                .encode(batch, |one| table.of(one))
+                .unwrap()
+                .body
+                .len()
+        },
+    );
+    let strings: Vec<_> = (0..SERIES).map(labels).collect();
+    let samples: Vec<_> = self::plain();
     group.sample_size(10).bench_function("prost", |bencher| {
         bencher.iter(|| {
             for (labels, samples) in strings.chunks(PER_BATCH).zip(samples.chunks(PER_BATCH)) {
@@ -190,36 +159,27 @@ fn encode(criterion: &mut Criterion) {
         });
     });
     group.finish();
-    encode_v2(criterion, &batches, labels_of);
 }
 
-fn encode_v2<'a>(
-    criterion: &mut Criterion,
-    batches: &[Batch],
-    labels_of: impl Fn(SeriesRef) -> &'a [u8] + Copy,
-) {
+fn encode_v2(criterion: &mut Criterion, [plain, packed]: [&[Batch]; 2], table: &Table) {
     let mut group = criterion.benchmark_group("remote_write_v2");
     group.throughput(Throughput::Elements(u64::from(SERIES)));
-    for (name, described) in [("plain", false), ("with_metadata", true)] {
+    for (name, described, batches) in [
+        ("plain", false, plain),
+        ("plain_with_metadata", true, plain),
+        ("packed", false, packed),
+    ] {
         let metadata = Arc::new(MetadataCache::default());
         if described {
             describe(&metadata);
         }
         let mut encoder = RemoteWriteV2::new(metadata);
-        let wire: usize = batches
-            .iter()
-            .map(|batch| encoder.encode(batch, labels_of).unwrap().body.len())
-            .sum();
-        println!(
-            "{name}: {:.1} bytes per sample",
-            wire as f64 / f64::from(SERIES)
-        );
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                for batch in batches {
-                    black_box(encoder.encode(batch, labels_of).unwrap().body.len());
-                }
-            });
+        measure(&mut group, name, batches, |batch| {
+            encoder
+                .encode(batch, |one| table.of(one))
+                .unwrap()
+                .body
+                .len()
         });
     }
     group.finish();
@@ -267,5 +227,5 @@ fn encode_with_prost(labels: &[Vec<(&'static str, String)>], samples: &[Sample])
         .len()
 }
 
-criterion_group!(benches, encode);
+criterion_group!(benches, all);
 criterion_main!(benches);

@@ -1,92 +1,28 @@
 //! What does a sample cost that goes out with the same series as before, and what if some are not
 //! the same?
 //!
-//! Series as a Kubernetes cluster has them: targets of 250, 11 labels, about 321 encoded bytes each;
-//! one sample per series and interval, 2000 per batch, in ref order. Values are counters and gauges
-//! that move.
+//! One sample per series (`fleet`) and interval, 2000 per batch, in ref order.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench")]
+
+mod fleet;
 
 use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use shipper::ack::FrameNumber;
 use shipper::batch::Batch;
 use shipper::encode::{Miss, RemoteWriteV1, TemplateStats};
-use shipper::labels::canonical;
-use wal::{Sample, SeriesRef};
+
+use fleet::{METRICS_PER_TARGET, PER_BATCH, Table, batches, sample};
 
 /// Different series in all.
 const LABELS: u32 = 1_000_000;
-const PER_BATCH: usize = 2000;
-const METRICS_PER_TARGET: u32 = 250;
-const INTERVAL_MS: i64 = 15_000;
 const BYTES_MAX: usize = 64 << 20;
 /// Intervals before anything is measured: all is seen twice and most counters have crossed the
 /// number of bytes that they began with.
 const WARM_INTERVALS: u32 = 8;
-
-/// What a metric is called: half of one and half of another.
-const SUBJECTS: [&str; 10] = [
-    "container_cpu_usage",
-    "container_fs_writes",
-    "container_memory_working_set",
-    "container_network_receive_packets",
-    "kube_pod_container_status",
-    "kubelet_runtime_operations",
-    "process_resident_memory",
-    "rest_client_request_duration",
-    "storage_operation_duration",
-    "workqueue_queue_duration",
-];
-const ASPECTS: [&str; 5] = [
-    "seconds_total",
-    "bytes",
-    "bucket",
-    "errors_total",
-    "last_seen",
-];
-
-fn labels(series: u32) -> Vec<u8> {
-    let (target, metric) = (
-        series / METRICS_PER_TARGET,
-        (series % METRICS_PER_TARGET) as usize,
-    );
-    let node = target % 100;
-    let name = format!("{}_{}", SUBJECTS[metric / 5 % 10], ASPECTS[metric % 5]);
-    let zone = format!("eu-west-1{}", ["a", "b", "c"][target as usize % 3]);
-    canonical(&[
-        ("__name__", &name),
-        ("cluster", "prod-eu-1"),
-        ("container", &format!("checkout-{}", target % 20)),
-        (
-            "device",
-            &format!("/dev/nvme{}n1p{}", metric / 50, metric % 7),
-        ),
-        ("instance", &format!("10.42.{node}.{}:10250", target % 250)),
-        ("job", "kubelet-cadvisor"),
-        ("namespace", &format!("team-{:02}-production", target % 30)),
-        ("node", &format!("ip-10-42-{node}-17.internal")),
-        ("pod", &format!("checkout-7d9f8b6c5d-{target:05}")),
-        ("service", "kubelet-svc"),
-        ("zone", &zone),
-    ])
-}
-
-/// The value of a series in an interval: of ten, three never change, three count, two are whole
-/// numbers that jump, two are fractions.
-fn value(series: u32, interval: u32) -> f64 {
-    let random = series.wrapping_mul(2_654_435_761) >> 12;
-    match series % 10 {
-        0 => 0.0,
-        1..=2 => f64::from(random % 100),
-        3..=5 => f64::from(random) + f64::from(interval * (random % 50)),
-        6..=7 => f64::from(random.rotate_left(interval) % 1000),
-        _ => f64::from(random) * 0.123 + f64::from(interval),
-    }
-}
 
 /// How the intervals of a fleet differ from each other.
 #[derive(Clone, Copy)]
@@ -129,41 +65,10 @@ impl Fleet {
                 if self.absent_one_of.is_some_and(|of| rng.u32(..of) == 0) {
                     continue;
                 }
-                samples.push(Sample {
-                    series: SeriesRef::new(series + 1),
-                    timestamp_ms: 1_760_000_000_000 + i64::from(interval) * INTERVAL_MS,
-                    value_bits: value(series, interval).to_bits(),
-                });
+                samples.push(sample(series, interval));
             }
         }
-        let batch = |samples: &[Sample]| {
-            let mut batch = Batch::default();
-            let samples = samples.iter().copied();
-            batch.push(FrameNumber::new(0), samples, std::iter::empty());
-            batch
-        };
-        samples.chunks(self.per_batch).map(batch).collect()
-    }
-}
-
-/// Labels of all series that come up, by ref.
-struct Table {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Table {
-    fn new(series: u32) -> Self {
-        let (mut bytes, mut ends) = (Vec::new(), vec![0]);
-        for series in 0..series {
-            bytes.extend_from_slice(&labels(series));
-            ends.push(bytes.len());
-        }
-        Self { bytes, ends }
-    }
-
-    fn of(&self, series: SeriesRef) -> &[u8] {
-        &self.bytes[self.ends[series.index() - 1]..self.ends[series.index()]]
+        batches(&samples, self.per_batch)
     }
 }
 

@@ -94,6 +94,35 @@ impl Batch {
         });
     }
 
+    /// Takes one sample; it comes after everything that is already here.
+    #[inline]
+    pub(crate) fn push_sample(&mut self, frame: FrameNumber, sample: Sample) {
+        self.samples.push(sample);
+        match self.runs.last_mut() {
+            // of a run the samples come first
+            Some(run) if run.frame == frame && run.raw == 0 => run.samples += 1,
+            _ => self.runs.push(Run {
+                frame,
+                samples: 1,
+                raw: 0,
+            }),
+        }
+    }
+
+    /// Takes one other record; it comes after everything that is already here.
+    pub(crate) fn push_raw(&mut self, frame: FrameNumber, record: OwnedRecord) {
+        self.raw_bytes += record.bytes.len();
+        self.raw.push(record);
+        match self.runs.last_mut() {
+            Some(run) if run.frame == frame => run.raw += 1,
+            _ => self.runs.push(Run {
+                frame,
+                samples: 0,
+                raw: 1,
+            }),
+        }
+    }
+
     /// Records of all kinds.
     pub(crate) fn records(&self) -> usize {
         self.samples.len() + self.raw.len()
@@ -146,6 +175,9 @@ impl Batch {
         dropped: Option<DropReason>,
         mut written: u64,
     ) -> Vec<Done> {
+        if left_out.is_empty() && written == 0 {
+            return self.all_done(dropped);
+        }
         let mut left_out = left_out.iter().peekable();
         let mut done = Vec::with_capacity(self.runs.len());
         for (number, run) in self.runs.iter().enumerate() {
@@ -175,6 +207,36 @@ impl Batch {
             done.push(rest);
         }
         done
+    }
+
+    /// The same where all records came to the same end: once per frame, as a batch of series has
+    /// records of few frames in many runs.
+    fn all_done(&self, dropped: Option<DropReason>) -> Vec<Done> {
+        let done = |frame: FrameNumber, records: u64| Done {
+            frame,
+            records,
+            dropped,
+        };
+        let (first, last) = self.frames().fold((u64::MAX, 0), |(first, last), frame| {
+            (first.min(frame.get()), last.max(frame.get()))
+        });
+        let range = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX);
+        if range >= 2 * self.runs.len() {
+            let runs = self.runs.iter();
+            return runs
+                .map(|run| done(run.frame, len_u64(run.records())))
+                .collect();
+        }
+        let mut records = vec![0; range + 1];
+        for run in &self.runs {
+            let at = usize::try_from(run.frame.get() - first).unwrap_or(usize::MAX);
+            records[at] += len_u64(run.records());
+        }
+        let numbered = (first..).zip(records);
+        numbered
+            .filter(|(_, records)| *records > 0)
+            .map(|(frame, records)| done(FrameNumber::new(frame), records))
+            .collect()
     }
 
     /// Whether the last record is a sample whose series has no other sample here, so that it may go

@@ -21,7 +21,7 @@ pub struct DrainOptions {
     /// The share of its time, above 0 and up to 1, that a shard may have a request under way; none: all
     /// of it.
     pub max_share: Option<f64>,
-    /// Records read ahead of what is sent, 24 bytes each, so that many samples of a series share its
+    /// Records read ahead of what is sent, 28 bytes each, so that many samples of a series share its
     /// labels; 0: none.
     pub read_ahead: usize,
 }

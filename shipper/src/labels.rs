@@ -7,6 +7,7 @@
 //! # Failure
 //! - Bytes in any other form are malformed; the series is then treated as unknown.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -92,6 +93,14 @@ pub(crate) fn first_label(labels: &[u8]) -> Option<(&[u8], &[u8], usize)> {
     let label = walk.next().ok()??;
     let value = label.value().ok()?;
     Some((label.name, value, labels.len() - walk.rest.len()))
+}
+
+/// Compares the names of the first labels. Bytes that are no label are equal to all.
+pub(crate) fn compare_first(a: &[u8], b: &[u8]) -> Ordering {
+    match (Labels::new(a).next(), Labels::new(b).next()) {
+        (Ok(Some(a)), Ok(Some(b))) => a.name.cmp(b.name),
+        _ => Ordering::Equal,
+    }
 }
 
 /// Calls `found` with the name and the value of every label. False if the bytes end otherwise.

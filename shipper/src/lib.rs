@@ -46,7 +46,7 @@
 //! # Limits
 //! - Per endpoint: (shards + 1) queues of `capacity` records (24 bytes per sample), one batch and
 //!   two encode buffers per shard, two bytes per series, at most 64 MiB of templates (`encode`), and
-//!   [`metadata::CACHE_BYTES_MAX`] of metadata; while far behind one pack (25 MB). With relabel rules or
+//!   [`metadata::CACHE_BYTES_MAX`] of metadata; while far behind one pack (30 MB). With relabel rules or
 //!   external labels: a byte more per series, and the label bytes that `outgoing` keeps.
 
 #![forbid(unsafe_code)]

@@ -1,31 +1,40 @@
 //! Turns many rounds of the log into samples grouped by series, for an endpoint that is behind.
 //!
 //! A request costs its labels once per series and not once per sample, so the samples of some rounds
-//! together take a fraction of the bytes and of the time. What is read ahead is sorted by series, and
-//! goes to the queues in that order.
+//! together take a fraction of the bytes and of the time. What is read ahead stays where it was put; the
+//! order by series is a list of places, counted out and not sorted. Each queue gets its lane whole, and
+//! batches are read through that list: neighbours in a round are neighbours in memory, so this walks some
+//! rounds side by side. A queue gives the lane back for the next pack.
 //!
 //! # Invariants
-//! - The order of each series is that of the log: the sort is stable. Where a series has samples and
-//!   other records in one pack, that lane is not sorted at all.
+//! - The order of each series is that of the log: the order by series is stable. Where a series has
+//!   samples and other records in one pack, that lane stays in the order of the log.
 //! - The records of a pack belong to frames of one segment that are open in the ack window; they may be
 //!   decided in any order. A segment that is given up is so as a whole, and nothing queued behind what is
 //!   still wanted holds it up.
 //!
 //! # Limits
-//! - `drain.read_ahead` records of 24 bytes, and a frame; given back when the endpoint has caught up.
+//! - `drain.read_ahead` records of 28 bytes, and a frame; given back when the endpoint has caught up.
+//!   To order a lane, up to [`COUNTERS_MAX`] counters of 4 bytes.
 
 use std::collections::{HashSet, VecDeque};
 
 use wal::{RecordKind, Sample, SeriesRef};
 
 use crate::ack::FrameNumber;
-use crate::batch::OwnedRecord;
+use crate::batch::{Batch, OwnedRecord, RAW_BYTES_MAX};
 use crate::queue::Routed;
 
 /// With fewer records ahead in the log there is little to group.
 pub(crate) const PACK_FROM: u64 = 1 << 18;
 /// Bytes of other records than samples that close a pack.
-const RAW_BYTES_MAX: usize = 8 << 20;
+const PACK_RAW_BYTES_MAX: usize = 2 * RAW_BYTES_MAX;
+
+/// Refs between the least and the largest of a lane, per sample, up to which counting is faster than
+/// sorting; many queues have few of many series each.
+const COUNTERS_PER_SAMPLE: usize = 8;
+/// And at most so many.
+const COUNTERS_MAX: usize = 1 << 22;
 
 /// A sample and which frame of the pack it is of, as small as a sample.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +50,11 @@ struct Packed {
 pub(crate) struct PackedLane {
     /// Number of the first frame of the pack.
     first: u64,
+    /// As they came.
     samples: Vec<Packed>,
-    /// The next sample to go.
+    /// Their places, in the order they go.
+    order: Vec<u32>,
+    /// The next of `order` to go.
     next: usize,
     raw: VecDeque<(u32, OwnedRecord)>,
     /// By series, other records behind the samples. Else by frame.
@@ -66,6 +78,7 @@ pub(crate) struct Pack {
     first: Option<u64>,
     records: usize,
     raw_bytes: usize,
+    counters: Vec<u32>,
 }
 
 impl Pack {
@@ -77,7 +90,16 @@ impl Pack {
             first: None,
             records: 0,
             raw_bytes: 0,
+            counters: Vec::new(),
         }
+    }
+
+    /// Empties it, keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.lanes.iter_mut().for_each(PackedLane::clear);
+        self.first = None;
+        self.records = 0;
+        self.raw_bytes = 0;
     }
 
     /// Takes the records of the next frame.
@@ -87,13 +109,16 @@ impl Pack {
         for (lane, routed) in self.lanes.iter_mut().zip(routed) {
             lane.first = first;
             self.records += routed.records();
-            lane.samples
-                .extend(routed.samples.drain(..).map(|sample| Packed {
-                    series: sample.series,
-                    frame: offset,
-                    timestamp_ms: sample.timestamp_ms,
-                    value_bits: sample.value_bits,
-                }));
+            let packed = |sample: &Sample| Packed {
+                series: sample.series,
+                frame: offset,
+                timestamp_ms: sample.timestamp_ms,
+                value_bits: sample.value_bits,
+            };
+            let (front, back) = routed.samples.as_slices();
+            lane.samples.extend(front.iter().map(packed));
+            lane.samples.extend(back.iter().map(packed));
+            routed.samples.clear();
             for record in routed.raw.drain(..) {
                 self.raw_bytes += record.bytes.len();
                 lane.raw.push_back((offset, record));
@@ -103,7 +128,12 @@ impl Pack {
 
     /// Whether it takes no more.
     pub(crate) const fn is_full(&self) -> bool {
-        self.records >= self.records_max || self.raw_bytes >= RAW_BYTES_MAX
+        self.records >= self.records_max || self.raw_bytes >= PACK_RAW_BYTES_MAX
+    }
+
+    /// Brings the samples of each series together in the lane of this number.
+    pub(crate) fn group(&mut self, lane: usize) {
+        self.lanes[lane].group(&mut self.counters);
     }
 
     /// Samples of a series, on average; once the lanes are grouped.
@@ -120,8 +150,17 @@ impl Pack {
 }
 
 impl PackedLane {
+    fn clear(&mut self) {
+        debug_assert!(self.is_empty(), "what was read ahead is not lost");
+        self.samples.clear();
+        self.order.clear();
+        self.next = 0;
+        self.is_sorted = false;
+        self.series = 0;
+    }
+
     /// Brings the samples of each series together.
-    pub(crate) fn group(&mut self) {
+    fn group(&mut self, counters: &mut Vec<u32>) {
         let in_order = |(_, record): &&(u32, OwnedRecord)| {
             !matches!(record.kind, RecordKind::Exemplar | RecordKind::Metadata)
         };
@@ -129,41 +168,115 @@ impl PackedLane {
         let others: HashSet<SeriesRef> = others.map(|(_, record)| record.series).collect();
         let mixes = |packed: &Packed| others.contains(&packed.series);
         if !others.is_empty() && self.samples.iter().any(mixes) {
+            self.order.extend((0..).take(self.samples.len()));
             return;
         }
-        self.samples.sort_by_key(|packed| packed.series);
         self.is_sorted = true;
-        self.series = self.samples.chunk_by(|a, b| a.series == b.series).count();
+        let refs = || self.samples.iter().map(|packed| packed.series.get());
+        let (Some(least), Some(most)) = (refs().min(), refs().max()) else {
+            return;
+        };
+        let range = (most - least) as usize + 1;
+        if range <= COUNTERS_MAX.min(self.samples.len().saturating_mul(COUNTERS_PER_SAMPLE)) {
+            counters.clear();
+            counters.resize(range, 0);
+            self.count_out(least, counters);
+        } else {
+            self.sort();
+        }
+    }
+
+    /// Orders by series: counts the samples of each, with a counter for every ref from `least` on, so
+    /// that it is known where those of the next begin.
+    fn count_out(&mut self, least: u32, counters: &mut [u32]) {
+        for packed in &self.samples {
+            counters[(packed.series.get() - least) as usize] += 1;
+        }
+        let mut begin = 0;
+        for counter in counters.iter_mut() {
+            let samples = std::mem::replace(counter, begin);
+            self.series += usize::from(samples > 0);
+            begin += samples;
+        }
+        self.order.resize(self.samples.len(), 0);
+        for (place, packed) in (0..).zip(&self.samples) {
+            let next = &mut counters[(packed.series.get() - least) as usize];
+            self.order[*next as usize] = place;
+            *next += 1;
+        }
+    }
+
+    /// Orders by series where counting takes too many counters.
+    fn sort(&mut self) {
+        self.order.extend((0..).take(self.samples.len()));
+        let series = |place: u32| self.samples[place as usize].series;
+        // with the place no two are equal, so this is stable
+        self.order
+            .sort_unstable_by_key(|place| (series(*place), *place));
+        let runs = self.order.chunk_by(|a, b| series(*a) == series(*b));
+        self.series = runs.count();
+    }
+
+    /// Moves the next records into `batch`, as long as it has fewer than `full`.
+    pub(crate) fn take(&mut self, batch: &mut Batch, full: usize) {
+        if self.is_sorted {
+            let free = full.saturating_sub(batch.records());
+            let end = self.order.len().min(self.next + free);
+            for place in &self.order[self.next..end] {
+                let packed = self.samples[*place as usize];
+                batch.push_sample(self.frame(packed.frame), packed.into());
+            }
+            self.next = end;
+        }
+        while batch.records() < full
+            && batch.raw_bytes() < RAW_BYTES_MAX
+            && let Some((frame, entry)) = self.pop()
+        {
+            match entry {
+                Entry::Sample(sample) => batch.push_sample(frame, sample),
+                Entry::Raw(record) => batch.push_raw(frame, record),
+            }
+        }
     }
 
     /// The next record and its frame.
     pub(crate) fn pop(&mut self) -> Option<(FrameNumber, Entry)> {
-        let number = |frame: u32| FrameNumber::new(self.first + u64::from(frame));
         let raw_is_next = |packed: &Packed| {
             let before = |(frame, _): &(u32, OwnedRecord)| *frame < packed.frame;
             !self.is_sorted && self.raw.front().is_some_and(before)
         };
-        let sample = self.samples.get(self.next).filter(|one| !raw_is_next(one));
-        if let Some(packed) = sample {
-            let sample = Sample {
-                series: packed.series,
-                timestamp_ms: packed.timestamp_ms,
-                value_bits: packed.value_bits,
-            };
-            let frame = number(packed.frame);
+        let place = self.order.get(self.next);
+        let sample = place.map(|place| self.samples[*place as usize]);
+        if let Some(packed) = sample.filter(|one| !raw_is_next(one)) {
             self.next += 1;
-            return Some((frame, Entry::Sample(sample)));
+            return Some((self.frame(packed.frame), Entry::Sample(packed.into())));
         }
         let (frame, record) = self.raw.pop_front()?;
-        Some((
-            FrameNumber::new(self.first + u64::from(frame)),
-            Entry::Raw(record),
-        ))
+        Some((self.frame(frame), Entry::Raw(record)))
+    }
+
+    const fn frame(&self, offset: u32) -> FrameNumber {
+        FrameNumber::new(self.first + offset as u64)
+    }
+
+    /// Records that have not gone.
+    pub(crate) fn records(&self) -> usize {
+        self.samples.len() - self.next + self.raw.len()
     }
 
     /// Whether everything has gone.
     pub(crate) fn is_empty(&self) -> bool {
-        self.next == self.samples.len() && self.raw.is_empty()
+        self.records() == 0
+    }
+}
+
+impl From<Packed> for Sample {
+    fn from(packed: Packed) -> Self {
+        Self {
+            series: packed.series,
+            timestamp_ms: packed.timestamp_ms,
+            value_bits: packed.value_bits,
+        }
     }
 }
 
@@ -227,8 +340,8 @@ mod tests {
                 }
                 pack.add(FrameNumber::new(frame), std::slice::from_mut(&mut routed));
             }
+            pack.group(0);
             let lane = &mut pack.lanes()[0];
-            lane.group();
             let (mut points, mut got_exemplars) = (Vec::new(), Vec::new());
             while let Some((frame, entry)) = lane.pop() {
                 match entry {
@@ -264,8 +377,8 @@ mod tests {
             }
             pack.add(FrameNumber::new(frame), std::slice::from_mut(&mut routed));
         }
+        pack.group(0);
         let lane = &mut pack.lanes()[0];
-        lane.group();
         let order: Vec<_> = std::iter::from_fn(|| lane.pop())
             .map(|(frame, entry)| match entry {
                 Entry::Sample(sample) => (sample.series.get(), frame.get()),

@@ -5,12 +5,14 @@
 //! allocated per frame.
 //!
 //! # Invariants
-//! - Records leave in the order they came; a frame may leave in several batches.
+//! - Records leave in the order they came; a frame may leave in several batches. A lane of a pack comes
+//!   whole, and nothing behind it until what is left of it fits into the line.
 //! - After [`Queue::close`] nothing is added.
 //!
 //! # Limits
-//! - `capacity` records, and [`RAW_BYTES_MAX`] * 4 of raw records (or a single larger one). When
-//!   full the tailer waits, and with it the whole endpoint: what is not queued is on disk anyway.
+//! - `capacity` records, and [`RAW_BYTES_MAX`] * 4 of raw records (or a single larger one); and a lane,
+//!   which the tailer has the memory of otherwise. When full the tailer waits, and with it the whole
+//!   endpoint: what is not queued is on disk anyway.
 //!
 //! # Threads
 //! - A lock held for a copy of at most one batch, never across an await.
@@ -58,10 +60,13 @@ struct Line {
     raw: VecDeque<OwnedRecord>,
     runs: VecDeque<Run>,
     raw_bytes: usize,
+    /// Behind all that.
+    lane: Option<PackedLane>,
     closed: bool,
 }
 
 impl Line {
+    /// Without the lane.
     fn records(&self) -> usize {
         self.samples.len() + self.raw.len()
     }
@@ -154,27 +159,36 @@ impl Queue {
         routed.records() == 0
     }
 
-    /// Takes what fits from the front of `lane`. Returns whether that was all of it.
+    /// Takes `lane`, if the queue does not have it yet; gives it back empty as soon as what is left of
+    /// it fits into the line. Returns whether that is so: until then nothing else may be pushed.
     pub(crate) fn push_packed(&self, lane: &mut PackedLane) -> bool {
-        if lane.is_empty() {
-            return true;
-        }
         let mut guard = self.line.lock();
         let line = &mut *guard;
         debug_assert!(!line.closed, "the tailer closes the queues when it ends");
         let before = self.level(line);
-        while line.records() < self.capacity
-            && line.raw_bytes < 4 * RAW_BYTES_MAX
-            && let Some((frame, entry)) = lane.pop()
-        {
-            line.push(frame, entry);
+        let mut own = match line.lane.take() {
+            Some(own) => own,
+            None => std::mem::take(lane),
+        };
+        if own.records() + line.records() <= self.capacity {
+            while line.raw_bytes < 4 * RAW_BYTES_MAX
+                && let Some((frame, entry)) = own.pop()
+            {
+                line.push(frame, entry);
+            }
+        }
+        let all = own.is_empty();
+        if all {
+            *lane = own;
+        } else {
+            line.lane = Some(own);
         }
         let changed = self.level(line) != before;
         drop(guard);
         if changed {
             self.arrived.notify_one();
         }
-        lane.is_empty()
+        all
     }
 
     /// Moves the oldest records into `batch`, at most a full one.
@@ -215,8 +229,17 @@ impl Queue {
             }
         }
         line.raw_bytes -= batch.raw_bytes();
+        let mut has_room = true;
+        if let Some(lane) = &mut line.lane {
+            if line.runs.is_empty() {
+                lane.take(batch, self.full);
+            }
+            has_room = lane.records() <= self.capacity;
+        }
         drop(guard);
-        self.room.notify_one();
+        if has_room {
+            self.room.notify_one();
+        }
     }
 
     /// How much there is to do.
@@ -236,7 +259,7 @@ impl Queue {
     }
 
     fn level(&self, line: &Line) -> Level {
-        let records = line.records();
+        let records = line.records() + line.lane.as_ref().map_or(0, PackedLane::records);
         match (records, line.closed) {
             (0, true) => Level::Finished,
             (0, false) => Level::Empty,
@@ -254,6 +277,7 @@ mod tests {
     use wal::{RecordKind, SeriesRef};
 
     use super::*;
+    use crate::pack::Pack;
 
     fn queue(capacity: usize, full: usize) -> Queue {
         Queue::new(capacity, full, Arc::new(Notify::new()))
@@ -334,7 +358,77 @@ mod tests {
         assert_eq!(queue.look(), Level::Ready);
     }
 
+    /// A lane with these samples, one after the other: series and frame.
+    fn pack(samples: &[(u32, u64)], raw: usize) -> Pack {
+        let mut pack = Pack::new(1, 1 << 20);
+        for frame in 0..=samples.iter().map(|(_, frame)| *frame).max().unwrap_or(0) {
+            let mut routed = Routed::default();
+            let of_frame = samples.iter().filter(|(_, of)| *of == frame);
+            for (series, _) in of_frame {
+                let series = SeriesRef::new(*series);
+                let last = Sample {
+                    series,
+                    ..sample(0)
+                };
+                routed.samples.push_back(last);
+            }
+            routed.raw.extend((0..raw).map(|_| exemplar(1)));
+            pack.add(FrameNumber::new(frame), std::slice::from_mut(&mut routed));
+        }
+        pack.group(0);
+        pack
+    }
+
     proptest! {
+        #[test]
+        fn a_lane_leaves_once_in_its_order_and_comes_back_before_what_follows(
+            samples in proptest::collection::vec((1..9_u32, 0..6_u64), 0..60),
+            raw in 0..3_usize,
+            before in 0..9_i64,
+            capacity in 1..30_usize,
+            full in 1..30_usize,
+        ) {
+            let queue = queue(capacity, full);
+            let (mut pack, mut same) = (pack(&samples, raw), pack(&samples, raw));
+            let mut expected: Vec<_> = (0..before).map(|_| (7, 1, false)).collect();
+            while let Some((frame, entry)) = same.lanes()[0].pop() {
+                expected.push(match entry {
+                    Entry::Sample(sample) => (frame.get(), sample.series.get(), false),
+                    Entry::Raw(record) => (frame.get(), record.series.get(), true),
+                });
+            }
+            expected.push((8, 1, false));
+            let mut seen = Vec::new();
+            let mut batch = Batch::default();
+            let mut take = || {
+                queue.take(&mut batch);
+                assert!(batch.records() <= full);
+                let (mut samples, mut raw) = (batch.samples.iter(), batch.raw.iter());
+                for run in &batch.runs {
+                    let samples = samples.by_ref().take(run.samples);
+                    seen.extend(samples.map(|one| (run.frame.get(), one.series.get(), false)));
+                    let raw = raw.by_ref().take(run.raw);
+                    seen.extend(raw.map(|one| (run.frame.get(), one.series.get(), true)));
+                }
+            };
+            let mut routed = [routed(0..before, &[]), routed(0..1, &[])];
+            while !queue.push(FrameNumber::new(7), &mut routed[0]) {
+                take();
+            }
+            while !queue.push_packed(&mut pack.lanes()[0]) {
+                take();
+            }
+            prop_assert!(pack.lanes()[0].is_empty());
+            while !queue.push(FrameNumber::new(8), &mut routed[1]) {
+                take();
+            }
+            queue.close();
+            while queue.look() != Level::Finished {
+                take();
+            }
+            prop_assert_eq!(seen, expected);
+        }
+
         #[test]
         fn everything_leaves_once_in_order_with_its_frame(
             frames in proptest::collection::vec((0..20i64, 0..5usize), 1..20),

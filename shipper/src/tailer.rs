@@ -81,6 +81,8 @@ pub(crate) struct Tailer {
     wish: Arc<Wish>,
     /// Records of the log before which no pack is worth it.
     pack_from: u64,
+    /// The memory of the last pack, for the next.
+    pack: Option<Pack>,
 }
 
 impl Tailer {
@@ -110,6 +112,7 @@ impl Tailer {
             router,
             wish,
             pack_from: 0,
+            pack: None,
         }
     }
 
@@ -159,8 +162,12 @@ impl Tailer {
                 Ok(Some(frame)) if self.is_far_behind() && !self.may_split() => {
                     self.push_pack(frame).await;
                 }
-                Ok(Some(frame)) => self.push(frame).await,
+                Ok(Some(frame)) => {
+                    self.pack = None;
+                    self.push(frame).await;
+                }
                 Ok(None) => {
+                    self.pack = None;
                     let lost = self.tail.take_lost();
                     self.shared.lost(&lost);
                     self.set_tailed();
@@ -326,7 +333,8 @@ impl Tailer {
 
     /// Opens the frame and those behind it, and moves their records into the queues by series.
     async fn push_pack(&mut self, frame: TailedFrame) {
-        let mut pack = Pack::new(self.router.routed.len(), self.read_ahead());
+        let (lanes, records_max) = (self.router.routed.len(), self.read_ahead());
+        let mut pack = (self.pack.take()).unwrap_or_else(|| Pack::new(lanes, records_max));
         let segment = self.segment_of(&frame);
         let mut next = Some(frame);
         while let Some(frame) = next.take_if(|frame| self.segment_of(frame) == segment) {
@@ -342,8 +350,8 @@ impl Tailer {
                 None
             });
         }
-        for lane in pack.lanes() {
-            lane.group();
+        for lane in 0..lanes {
+            pack.group(lane);
             tokio::task::yield_now().await;
         }
         if pack.samples_per_series() < PACK_SAMPLES_LEAST {
@@ -361,6 +369,8 @@ impl Tailer {
             self.shared.stats.queue_full();
             self.crew.room().await;
         }
+        pack.clear();
+        self.pack = Some(pack);
         if let Some(first_of_next) = next {
             self.push(first_of_next).await;
         }
@@ -378,6 +388,7 @@ impl Tailer {
             return;
         }
         self.crew.dissolve().await;
+        self.pack = None;
         self.router.set_shards(shards);
         self.crew = Crew::start(&self.shared, &self.resolved, (self.lane, shards));
     }

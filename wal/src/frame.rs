@@ -274,25 +274,6 @@ const fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
 }
 
-/// Reads `len` (0 to 8) bytes at `at` as a little-endian number.
-fn get_short(bytes: &[u8], at: usize, len: usize) -> Result<u64, Error> {
-    if let Some(word) = bytes.get(at..at + 8) {
-        let word = get_u64(word, 0);
-        return Ok(if len == 8 {
-            word
-        } else {
-            word & ((1 << (8 * len)) - 1)
-        });
-    }
-    let mut word = [0; 8];
-    let field = bytes.get(at..at + len).ok_or(Error::Malformed {
-        at,
-        what: "a whole field",
-    })?;
-    word[..len].copy_from_slice(field);
-    Ok(u64::from_le_bytes(word))
-}
-
 /// Appends `count` samples of a body to `out`; returns where the raw records begin.
 ///
 /// # Errors
@@ -306,60 +287,82 @@ pub(crate) fn decode_samples(
     // A sample takes a byte at least: a count beyond the body is a lie, not an allocation.
     out.reserve(body.len().min(count as usize));
     let mut at = 0;
-    let mut series: u32 = 0;
-    let mut timestamp_ms = appended_ms;
+    let mut sample = Sample {
+        timestamp_ms: appended_ms,
+        ..Sample::default()
+    };
     for _ in 0..count {
-        let control = *body.get(at).ok_or(Error::Malformed {
-            at,
-            what: "a control byte",
-        })?;
-        at += 1;
-        let ref_len = [0, 1, 2, 4][usize::from(control & 3)];
-        let ref_field = get_short(body, at, ref_len)?;
-        series = match control & 3 {
-            0 => series.wrapping_add(1),
-            3 => u32::try_from(ref_field).map_err(|_| malformed(at))?,
-            _ => {
-                u32::try_from(i64::from(series) + unzigzag(ref_field)).map_err(|_| malformed(at))?
+        let rest = body.get(at..).unwrap_or_default();
+        let last;
+        let window = match rest.first_chunk() {
+            Some(window) => window,
+            None if rest.is_empty() => return Err(malformed(at, "a control byte")),
+            None => {
+                last = padded(rest);
+                &last
             }
         };
-        at += ref_len;
-        let ts_len = [0, 2, 4, 8][usize::from(control >> 2 & 3)];
-        let ts_field = get_short(body, at, ts_len)?;
-        timestamp_ms = match control >> 2 & 3 {
-            0 => timestamp_ms,
-            3 => ts_field.cast_signed(),
-            _ => timestamp_ms.wrapping_add(unzigzag(ts_field)),
-        };
-        at += ts_len;
-        let kept = usize::from(control >> 4);
-        if kept > 8 {
-            return Err(Error::Malformed {
-                at,
-                what: "at most 8 bytes of value",
-            });
+        let bytes = decode_sample(window, &mut sample).map_err(|what| malformed(at, what))?;
+        if bytes > rest.len() {
+            return Err(malformed(at, "a whole field"));
         }
-        let value = get_short(body, at, kept)?;
-        let value_bits = if kept == 0 {
-            0
-        } else {
-            value << (64 - 8 * kept)
-        };
-        at += kept;
-        out.push(Sample {
-            series: SeriesRef::new(series),
-            timestamp_ms,
-            value_bits,
-        });
+        at += bytes;
+        out.push(sample);
     }
     Ok(at)
 }
 
-const fn malformed(at: usize) -> Error {
-    Error::Malformed {
-        at,
-        what: "a series ref",
+/// Decodes the sample behind `sample` in its place; answers how many bytes it takes, or what is missing.
+#[inline]
+fn decode_sample(
+    window: &[u8; SAMPLE_BYTES_MAX],
+    sample: &mut Sample,
+) -> Result<usize, &'static str> {
+    let control = window[0];
+    let ref_len = [0, 1, 2, 4][usize::from(control & 3)];
+    let ref_field = short(window, 1, ref_len);
+    let before = sample.series.get();
+    let series = match control & 3 {
+        0 => Some(before.wrapping_add(1)),
+        3 => u32::try_from(ref_field).ok(),
+        _ => u32::try_from(i64::from(before) + unzigzag(ref_field)).ok(),
+    };
+    sample.series = SeriesRef::new(series.ok_or("a series ref")?);
+    let ts_len = [0, 2, 4, 8][usize::from(control >> 2 & 3)];
+    let ts_field = short(window, 1 + ref_len, ts_len);
+    sample.timestamp_ms = match control >> 2 & 3 {
+        0 => sample.timestamp_ms,
+        3 => ts_field.cast_signed(),
+        _ => sample.timestamp_ms.wrapping_add(unzigzag(ts_field)),
+    };
+    let kept = usize::from(control >> 4);
+    if kept > 8 {
+        return Err("at most 8 bytes of value");
     }
+    // the field is the high bytes; twice, as a shift by all bits is none
+    let zero_bits = 4 * (8 - kept);
+    let value = get_u64(window, 1 + ref_len + ts_len);
+    sample.value_bits = value << zero_bits << zero_bits;
+    Ok(1 + ref_len + ts_len + kept)
+}
+
+/// The last bytes of a body, and zeros behind them, which no sample may reach into.
+#[cold]
+fn padded(rest: &[u8]) -> [u8; SAMPLE_BYTES_MAX] {
+    let mut window = [0; SAMPLE_BYTES_MAX];
+    window[..rest.len()].copy_from_slice(rest);
+    window
+}
+
+/// The first `len` (0 to 8) of 8 bytes at `at` as a little-endian number.
+#[inline]
+fn short(window: &[u8; SAMPLE_BYTES_MAX], at: usize, len: usize) -> u64 {
+    let other_bits = 4 * (8 - len);
+    get_u64(window, at) << other_bits << other_bits >> other_bits >> other_bits
+}
+
+const fn malformed(at: usize, what: &'static str) -> Error {
+    Error::Malformed { at, what }
 }
 
 /// The raw records of a body, from where the samples end.

@@ -31,7 +31,7 @@ const MISSES_PER_STEP: usize = 32;
 /// Tag of the timestamp and the timestamp.
 const TIMESTAMP_FIELD_BYTES: usize = 1 + TIMESTAMP_BYTES;
 /// Tag, length, tag and value, tag and timestamp.
-const SAMPLE_FIELD_BYTES: usize = SAMPLE_HEAD_BYTES + TIMESTAMP_BYTES;
+pub(super) const SAMPLE_FIELD_BYTES: usize = SAMPLE_HEAD_BYTES + TIMESTAMP_BYTES;
 
 /// The fixed bytes of a series' message, and what follows them.
 #[derive(Clone, Copy, Debug)]
@@ -217,17 +217,21 @@ fn zero_bytes(value_bits: u64) -> u8 {
 }
 
 /// How many bytes two slices begin with alike.
-fn equal_bytes(a: &[u8], b: &[u8]) -> usize {
-    let (words_a, words_b) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
-    for (number, (a, b)) in words_a.iter().zip(words_b).enumerate() {
+pub(super) fn equal_bytes(a: &[u8], b: &[u8]) -> usize {
+    // most of what is compared is equal for long, and so many bytes are compared at once
+    let (blocks_a, blocks_b) = (a.as_chunks::<32>().0, b.as_chunks::<32>().0);
+    let blocks = blocks_a.iter().zip(blocks_b);
+    let mut equal = 32 * blocks.take_while(|(a, b)| a == b).count();
+    let (words_a, words_b) = (a[equal..].as_chunks::<8>().0, b[equal..].as_chunks::<8>().0);
+    for (a, b) in words_a.iter().zip(words_b) {
         let unequal = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
         if unequal != 0 {
-            return number * 8 + (unequal.trailing_zeros() / 8) as usize;
+            return equal + (unequal.trailing_zeros() / 8) as usize;
         }
+        equal += 8;
     }
-    let words = words_a.len().min(words_b.len()) * 8;
-    let rest = a[words..].iter().zip(&b[words..]);
-    words + rest.take_while(|(a, b)| a == b).count()
+    let rest = a[equal..].iter().zip(&b[equal..]);
+    equal + rest.take_while(|(a, b)| a == b).count()
 }
 
 /// What the table holds: a place and its series.

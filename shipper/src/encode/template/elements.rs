@@ -8,8 +8,8 @@ pub(super) const COPY_BYTES_MIN: usize = 4;
 /// The longest copy of one element.
 const COPY_BYTES_MAX: usize = 64;
 /// A copy with one offset byte: at most so long, from nearer than that.
-const SHORT_COPY_BYTES_MAX: usize = 11;
-const SHORT_COPY_OFFSET_END: usize = 1 << 11;
+pub(super) const SHORT_COPY_BYTES_MAX: usize = 11;
+pub(super) const SHORT_COPY_OFFSET_END: usize = 1 << 11;
 
 const TAG_LITERAL: u8 = 0;
 const TAG_COPY_1: u8 = 1;
@@ -63,7 +63,7 @@ fn put_copy_2(out: &mut Vec<u8>, offset: usize, len: usize) {
     out.extend_from_slice(&[low_byte(offset), low_byte(offset >> 8)]);
 }
 
-const fn low_byte(number: usize) -> u8 {
+pub(super) const fn low_byte(number: usize) -> u8 {
     number.to_le_bytes()[0]
 }
 

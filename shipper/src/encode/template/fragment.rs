@@ -154,7 +154,7 @@ impl Fragment {
 }
 
 /// A varint of six bytes as a little-endian number.
-fn timestamp_varint(timestamp: u64) -> u64 {
+pub(super) fn timestamp_varint(timestamp: u64) -> u64 {
     let groups = timestamp & 0x7f
         | (timestamp << 1) & 0x7f << 8
         | (timestamp << 2) & 0x7f << 16

@@ -11,7 +11,8 @@
 //! | `builder` | the series of a run into a fragment (`elements`: snappy's) |
 //! | `prover` | a fragment into the certainty that it is right |
 //! | `fragment` | a fragment and samples into bytes: the patch |
-//! | `body` | fragments and plain messages into one body |
+//! | `rounds` | series with several samples into elements: no template, and no search either |
+//! | `body` | elements and plain messages into one body |
 //! | `counters` | what became of runs into numbers |
 //!
 //! A run begins where the batch does or where the run before ends, and ends where a known one begins,
@@ -25,8 +26,8 @@
 //! - No template is used that was not proved.
 //! - No template is used for other labels than it was proved with: the labels are looked at again, by a
 //!   64-bit hash with a random key, whenever refs may name other series (`generation`).
-//! - Series with several samples in a row, also across the end of a run, are left to the plain encoder,
-//!   which puts them into one message.
+//! - Series with several samples in a row, also across the end of a run, are never patched into a
+//!   template: they share one message (`rounds`).
 //!
 //! # Limits
 //! - The memory for templates is bounded by bytes; see `cache`. The builder and the prover keep a few
@@ -39,6 +40,7 @@ mod counters;
 mod elements;
 mod fragment;
 mod prover;
+mod rounds;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +54,7 @@ pub use counters::{Miss, TemplateCounts, TemplateStats};
 use foldhash::quality::RandomState;
 use fragment::{Fragment, Misfit, TIMESTAMP_BYTES};
 use prover::Prover;
+use rounds::Rounds;
 use wal::{Sample, SeriesRef};
 
 use crate::wire::varint_len;
@@ -83,6 +86,7 @@ pub(super) struct Templates {
     cache: Cache,
     builder: Builder,
     prover: Prover,
+    rounds: Rounds,
     hasher: RandomState,
     stats: Arc<TemplateStats>,
     /// What the endpoint's numbers do not have yet.
@@ -104,6 +108,7 @@ impl Templates {
             cache: Cache::new(bytes_max),
             builder: Builder::new(),
             prover: Prover::default(),
+            rounds: Rounds::default(),
             hasher: RandomState::default(),
             stats,
             counts: TemplateCounts::default(),
@@ -120,11 +125,10 @@ impl Templates {
         labels: &Labels<F>,
         body: &mut Body,
     ) -> Result<Step, snap::Error> {
-        let shared = shared_messages(samples);
-        if shared > 0 {
-            return Ok(self.plain(Miss::Unsuited, shared));
-        }
         let first = samples[0].series;
+        if samples.get(1).is_some_and(|next| next.series == first) {
+            return self.put_rounds(samples, labels, body);
+        }
         let slot = self.cache.find(first);
         let Some(template) = slot.and_then(|slot| slot.template_mut()) else {
             return self.missed(Miss::New, samples, labels, body);
@@ -163,6 +167,23 @@ impl Templates {
     fn plain(&mut self, reason: Miss, samples: usize) -> Step {
         self.counts.miss(reason, samples);
         Step::Plain(samples)
+    }
+
+    /// The first series has several samples, and so may those behind it.
+    fn put_rounds<'a, F: Fn(SeriesRef) -> &'a [u8]>(
+        &mut self,
+        samples: &[Sample],
+        labels: &Labels<F>,
+        body: &mut Body,
+    ) -> Result<Step, snap::Error> {
+        let put = self.rounds.put(samples, &labels.of, body)?;
+        if put > 0 {
+            self.counts.miss(Miss::Unsuited, put);
+            return Ok(Step::Done(put));
+        }
+        let first = samples[0].series;
+        let is_first = |sample: &&Sample| sample.series == first;
+        Ok(self.plain(Miss::Unsuited, samples.iter().take_while(is_first).count()))
     }
 
     /// No template can be used: one is built if the run is what it was last time.
@@ -329,21 +350,6 @@ fn put(
         body.took(fragment.element_bytes(), u64::from(fragment.plain_bytes));
     }
     Ok(patched)
-}
-
-/// How many samples at the beginning are of series that have several there.
-fn shared_messages(samples: &[Sample]) -> usize {
-    let mut shared = 0;
-    while let [first, second, ..] = &samples[shared..]
-        && first.series == second.series
-    {
-        let rest = &samples[shared..];
-        shared += rest
-            .iter()
-            .take_while(|sample| sample.series == first.series)
-            .count();
-    }
-    shared
 }
 
 fn has_usual_timestamp(sample: &Sample) -> bool {
