@@ -2,20 +2,20 @@
 //!
 //! A request costs its labels once per series and not once per sample, so the samples of some rounds
 //! together take a fraction of the bytes and of the time. What is read ahead stays where it was put; the
-//! order by series is a list of places, counted out and not sorted. Each queue gets its lane whole, and
+//! order by series is a list of places, counted out and not sorted. Each queue gets its share whole, and
 //! batches are read through that list: neighbours in a round are neighbours in memory, so this walks some
-//! rounds side by side. A queue gives the lane back for the next pack.
+//! rounds side by side. A queue gives the share back for the next pack.
 //!
 //! # Invariants
 //! - The order of each series is that of the log: the order by series is stable. Where a series has
-//!   samples and other records in one pack, that lane stays in the order of the log.
+//!   samples and other records in one pack, that share stays in the order of the log.
 //! - The records of a pack belong to frames of one segment that are open in the ack window; they may be
 //!   decided in any order. A segment that is given up is so as a whole, and nothing queued behind what is
 //!   still wanted holds it up.
 //!
 //! # Limits
 //! - `drain.read_ahead` records of 28 bytes, and a frame; given back when the endpoint has caught up.
-//!   To order a lane, up to [`COUNTERS_MAX`] counters of 4 bytes.
+//!   To order a share, up to [`COUNTERS_MAX`] counters of 4 bytes.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -30,7 +30,7 @@ pub(crate) const PACK_FROM: u64 = 1 << 18;
 /// Bytes of other records than samples that close a pack.
 const PACK_RAW_BYTES_MAX: usize = 2 * RAW_BYTES_MAX;
 
-/// Refs between the least and the largest of a lane, per sample, up to which counting is faster than
+/// Refs between the least and the largest of a share, per sample, up to which counting is faster than
 /// sorting; many queues have few of many series each.
 const COUNTERS_PER_SAMPLE: usize = 8;
 /// And at most so many.
@@ -47,7 +47,7 @@ struct Packed {
 
 /// What goes to one queue.
 #[derive(Debug, Default)]
-pub(crate) struct PackedLane {
+pub(crate) struct PackedShare {
     /// Number of the first frame of the pack.
     first: u64,
     /// As they came.
@@ -73,7 +73,7 @@ pub(crate) enum Entry {
 /// Records read ahead, by queue.
 #[derive(Debug)]
 pub(crate) struct Pack {
-    lanes: Vec<PackedLane>,
+    shares: Vec<PackedShare>,
     records_max: usize,
     first: Option<u64>,
     records: usize,
@@ -83,10 +83,10 @@ pub(crate) struct Pack {
 
 impl Pack {
     /// An empty one for so many queues, which takes about so many records.
-    pub(crate) fn new(lanes: usize, records_max: usize) -> Self {
+    pub(crate) fn new(shares: usize, records_max: usize) -> Self {
         Self {
             records_max,
-            lanes: (0..lanes).map(|_| PackedLane::default()).collect(),
+            shares: (0..shares).map(|_| PackedShare::default()).collect(),
             first: None,
             records: 0,
             raw_bytes: 0,
@@ -96,7 +96,7 @@ impl Pack {
 
     /// Empties it, keeps the memory.
     pub(crate) fn clear(&mut self) {
-        self.lanes.iter_mut().for_each(PackedLane::clear);
+        self.shares.iter_mut().for_each(PackedShare::clear);
         self.first = None;
         self.records = 0;
         self.raw_bytes = 0;
@@ -106,8 +106,8 @@ impl Pack {
     pub(crate) fn add(&mut self, frame: FrameNumber, routed: &mut [Routed]) {
         let first = *self.first.get_or_insert(frame.get());
         let offset = u32::try_from(frame.get() - first).expect("a pack has fewer frames");
-        for (lane, routed) in self.lanes.iter_mut().zip(routed) {
-            lane.first = first;
+        for (share, routed) in self.shares.iter_mut().zip(routed) {
+            share.first = first;
             self.records += routed.records();
             let packed = |sample: &Sample| Packed {
                 series: sample.series,
@@ -116,12 +116,12 @@ impl Pack {
                 value_bits: sample.value_bits,
             };
             let (front, back) = routed.samples.as_slices();
-            lane.samples.extend(front.iter().map(packed));
-            lane.samples.extend(back.iter().map(packed));
+            share.samples.extend(front.iter().map(packed));
+            share.samples.extend(back.iter().map(packed));
             routed.samples.clear();
             for record in routed.raw.drain(..) {
                 self.raw_bytes += record.bytes.len();
-                lane.raw.push_back((offset, record));
+                share.raw.push_back((offset, record));
             }
         }
     }
@@ -131,25 +131,25 @@ impl Pack {
         self.records >= self.records_max || self.raw_bytes >= PACK_RAW_BYTES_MAX
     }
 
-    /// Brings the samples of each series together in the lane of this number.
-    pub(crate) fn group(&mut self, lane: usize) {
-        self.lanes[lane].group(&mut self.counters);
+    /// Brings the samples of each series together in the share of this number.
+    pub(crate) fn group(&mut self, share: usize) {
+        self.shares[share].group(&mut self.counters);
     }
 
-    /// Samples of a series, on average; once the lanes are grouped.
+    /// Samples of a series, on average; once the shares are grouped.
     pub(crate) fn samples_per_series(&self) -> usize {
-        let samples: usize = self.lanes.iter().map(|lane| lane.samples.len()).sum();
-        let series: usize = self.lanes.iter().map(|lane| lane.series).sum();
+        let samples: usize = self.shares.iter().map(|share| share.samples.len()).sum();
+        let series: usize = self.shares.iter().map(|share| share.series).sum();
         samples / series.max(1)
     }
 
     /// What goes to each queue.
-    pub(crate) fn lanes(&mut self) -> &mut [PackedLane] {
-        &mut self.lanes
+    pub(crate) fn shares(&mut self) -> &mut [PackedShare] {
+        &mut self.shares
     }
 }
 
-impl PackedLane {
+impl PackedShare {
     fn clear(&mut self) {
         debug_assert!(self.is_empty(), "what was read ahead is not lost");
         self.samples.clear();
@@ -341,9 +341,9 @@ mod tests {
                 pack.add(FrameNumber::new(frame), std::slice::from_mut(&mut routed));
             }
             pack.group(0);
-            let lane = &mut pack.lanes()[0];
+            let share = &mut pack.shares()[0];
             let (mut points, mut got_exemplars) = (Vec::new(), Vec::new());
-            while let Some((frame, entry)) = lane.pop() {
+            while let Some((frame, entry)) = share.pop() {
                 match entry {
                     Entry::Sample(s) => points.push((s.series.get(), frame.get(), s.value_bits)),
                     Entry::Raw(r) if r.kind == RecordKind::Exemplar => {
@@ -354,7 +354,7 @@ mod tests {
                     }
                 }
             }
-            prop_assert!(lane.is_empty());
+            prop_assert!(share.is_empty());
             prop_assert_eq!(got_exemplars, exemplars);
             // Both by series, each in the order it had.
             points.sort_by_key(|(series, ..)| *series);
@@ -378,8 +378,8 @@ mod tests {
             pack.add(FrameNumber::new(frame), std::slice::from_mut(&mut routed));
         }
         pack.group(0);
-        let lane = &mut pack.lanes()[0];
-        let order: Vec<_> = std::iter::from_fn(|| lane.pop())
+        let share = &mut pack.shares()[0];
+        let order: Vec<_> = std::iter::from_fn(|| share.pop())
             .map(|(frame, entry)| match entry {
                 Entry::Sample(sample) => (sample.series.get(), frame.get()),
                 Entry::Raw(_) => panic!("only samples"),

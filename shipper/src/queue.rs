@@ -5,12 +5,12 @@
 //! allocated per frame.
 //!
 //! # Invariants
-//! - Records leave in the order they came; a frame may leave in several batches. A lane of a pack comes
+//! - Records leave in the order they came; a frame may leave in several batches. A share of a pack comes
 //!   whole, and nothing behind it until what is left of it fits into the line.
 //! - After [`Queue::close`] nothing is added.
 //!
 //! # Limits
-//! - `capacity` records, and [`RAW_BYTES_MAX`] * 4 of raw records (or a single larger one); and a lane,
+//! - `capacity` records, and [`RAW_BYTES_MAX`] * 4 of raw records (or a single larger one); and a share,
 //!   which the tailer has the memory of otherwise. When full the tailer waits, and with it the whole
 //!   endpoint: what is not queued is on disk anyway.
 //!
@@ -26,7 +26,7 @@ use wal::Sample;
 
 use crate::ack::FrameNumber;
 use crate::batch::{Batch, OwnedRecord, RAW_BYTES_MAX, Run};
-use crate::pack::{Entry, PackedLane};
+use crate::pack::{Entry, PackedShare};
 
 /// What a shard sees when it looks at its queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,12 +61,12 @@ struct Line {
     runs: VecDeque<Run>,
     raw_bytes: usize,
     /// Behind all that.
-    lane: Option<PackedLane>,
+    share: Option<PackedShare>,
     closed: bool,
 }
 
 impl Line {
-    /// Without the lane.
+    /// Without the share.
     fn records(&self) -> usize {
         self.samples.len() + self.raw.len()
     }
@@ -159,16 +159,16 @@ impl Queue {
         routed.records() == 0
     }
 
-    /// Takes `lane`, if the queue does not have it yet; gives it back empty as soon as what is left of
+    /// Takes `share`, if the queue does not have it yet; gives it back empty as soon as what is left of
     /// it fits into the line. Returns whether that is so: until then nothing else may be pushed.
-    pub(crate) fn push_packed(&self, lane: &mut PackedLane) -> bool {
+    pub(crate) fn push_packed(&self, share: &mut PackedShare) -> bool {
         let mut guard = self.line.lock();
         let line = &mut *guard;
         debug_assert!(!line.closed, "the tailer closes the queues when it ends");
         let before = self.level(line);
-        let mut own = match line.lane.take() {
+        let mut own = match line.share.take() {
             Some(own) => own,
-            None => std::mem::take(lane),
+            None => std::mem::take(share),
         };
         if own.records() + line.records() <= self.capacity {
             while line.raw_bytes < 4 * RAW_BYTES_MAX
@@ -179,9 +179,9 @@ impl Queue {
         }
         let all = own.is_empty();
         if all {
-            *lane = own;
+            *share = own;
         } else {
-            line.lane = Some(own);
+            line.share = Some(own);
         }
         let changed = self.level(line) != before;
         drop(guard);
@@ -230,11 +230,11 @@ impl Queue {
         }
         line.raw_bytes -= batch.raw_bytes();
         let mut has_room = true;
-        if let Some(lane) = &mut line.lane {
+        if let Some(share) = &mut line.share {
             if line.runs.is_empty() {
-                lane.take(batch, self.full);
+                share.take(batch, self.full);
             }
-            has_room = lane.records() <= self.capacity;
+            has_room = share.records() <= self.capacity;
         }
         drop(guard);
         if has_room {
@@ -259,7 +259,7 @@ impl Queue {
     }
 
     fn level(&self, line: &Line) -> Level {
-        let records = line.records() + line.lane.as_ref().map_or(0, PackedLane::records);
+        let records = line.records() + line.share.as_ref().map_or(0, PackedShare::records);
         match (records, line.closed) {
             (0, true) => Level::Finished,
             (0, false) => Level::Empty,
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(queue.look(), Level::Ready);
     }
 
-    /// A lane with these samples, one after the other: series and frame.
+    /// A share with these samples, one after the other: series and frame.
     fn pack(samples: &[(u32, u64)], raw: usize) -> Pack {
         let mut pack = Pack::new(1, 1 << 20);
         for frame in 0..=samples.iter().map(|(_, frame)| *frame).max().unwrap_or(0) {
@@ -381,7 +381,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_lane_leaves_once_in_its_order_and_comes_back_before_what_follows(
+        fn a_share_leaves_once_in_its_order_and_comes_back_before_what_follows(
             samples in proptest::collection::vec((1..9_u32, 0..6_u64), 0..60),
             raw in 0..3_usize,
             before in 0..9_i64,
@@ -391,7 +391,7 @@ mod tests {
             let queue = queue(capacity, full);
             let (mut pack, mut same) = (pack(&samples, raw), pack(&samples, raw));
             let mut expected: Vec<_> = (0..before).map(|_| (7, 1, false)).collect();
-            while let Some((frame, entry)) = same.lanes()[0].pop() {
+            while let Some((frame, entry)) = same.shares()[0].pop() {
                 expected.push(match entry {
                     Entry::Sample(sample) => (frame.get(), sample.series.get(), false),
                     Entry::Raw(record) => (frame.get(), record.series.get(), true),
@@ -415,10 +415,10 @@ mod tests {
             while !queue.push(FrameNumber::new(7), &mut routed[0]) {
                 take();
             }
-            while !queue.push_packed(&mut pack.lanes()[0]) {
+            while !queue.push_packed(&mut pack.shares()[0]) {
                 take();
             }
-            prop_assert!(pack.lanes()[0].is_empty());
+            prop_assert!(pack.shares()[0].is_empty());
             while !queue.push(FrameNumber::new(8), &mut routed[1]) {
                 take();
             }

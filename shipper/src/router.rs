@@ -197,7 +197,7 @@ impl Router {
                 dropped.switched_off.add_record(kind);
                 continue;
             }
-            let lane = if kind == RecordKind::Metadata {
+            let queue = if kind == RecordKind::Metadata {
                 let is_new = self.metadata.learn(record.bytes);
                 if !is_new || message == ProtobufMessage::V2 {
                     known += 1;
@@ -219,7 +219,7 @@ impl Router {
                 kind,
                 bytes: record.bytes.into(),
             };
-            self.routed[lane].raw.push_back(owned);
+            self.routed[queue].raw.push_back(owned);
         }
         known
     }

@@ -333,8 +333,8 @@ impl Tailer {
 
     /// Opens the frame and those behind it, and moves their records into the queues by series.
     async fn push_pack(&mut self, frame: TailedFrame) {
-        let (lanes, records_max) = (self.router.routed.len(), self.read_ahead());
-        let mut pack = (self.pack.take()).unwrap_or_else(|| Pack::new(lanes, records_max));
+        let (shares, records_max) = (self.router.routed.len(), self.read_ahead());
+        let mut pack = (self.pack.take()).unwrap_or_else(|| Pack::new(shares, records_max));
         let segment = self.segment_of(&frame);
         let mut next = Some(frame);
         while let Some(frame) = next.take_if(|frame| self.segment_of(frame) == segment) {
@@ -350,8 +350,8 @@ impl Tailer {
                 None
             });
         }
-        for lane in 0..lanes {
-            pack.group(lane);
+        for share in 0..shares {
+            pack.group(share);
             tokio::task::yield_now().await;
         }
         if pack.samples_per_series() < PACK_SAMPLES_LEAST {
@@ -360,8 +360,8 @@ impl Tailer {
         }
         loop {
             let mut all = true;
-            for (queue, lane) in self.crew.queues().iter().zip(pack.lanes()) {
-                all &= queue.push_packed(lane);
+            for (queue, share) in self.crew.queues().iter().zip(pack.shares()) {
+                all &= queue.push_packed(share);
             }
             if all {
                 break;
