@@ -42,6 +42,11 @@ const SUFFIXES: [&[u8]; 4] = [b"_bucket", b"_count", b"_sum", b"_total"];
 /// Messages by name.
 type Families = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
+/// The name of the metric family that a `prometheus.MetricMetadata` is about.
+pub(crate) fn family(message: &[u8]) -> Option<&[u8]> {
+    text(message, 2)
+}
+
 /// What is known of metric families: their `prometheus.MetricMetadata`, by name.
 #[derive(Debug, Default)]
 pub struct MetadataCache {
@@ -58,7 +63,7 @@ impl MetadataCache {
 
     /// Keeps a message; false if it says what is known already.
     pub fn learn(&self, message: &[u8]) -> bool {
-        let Some(name) = text(message, 2) else {
+        let Some(name) = family(message) else {
             return true;
         };
         let known = self

@@ -32,6 +32,7 @@ use wal::{RecordKind, SeriesRef};
 
 use crate::batch::Batch;
 use crate::labels::for_each;
+use crate::metadata::family;
 
 /// The directory of dead letters in that of a store.
 pub const DIRECTORY: &str = "rejected";
@@ -173,9 +174,11 @@ pub fn files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(files)
 }
 
-/// One series of a letter.
+/// One series of a letter, or one metric family.
 struct Letter {
     series: SeriesRef,
+    /// Of metadata.
+    family: Option<Box<[u8]>>,
     labels: Map<String, Value>,
     samples: Vec<Value>,
     more_samples: usize,
@@ -183,14 +186,18 @@ struct Letter {
 }
 
 impl Letter {
-    fn new(series: SeriesRef, labels: &[u8]) -> Self {
+    fn new(series: SeriesRef, family: Option<&[u8]>, labels: &[u8]) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut named = Map::new();
         for_each(labels, |name, value| {
-            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
             named.insert(text(name), text(value).into());
         });
+        if let Some(family) = family {
+            named.insert("__name__".to_owned(), text(family).into());
+        }
         Self {
             series,
+            family: family.map(Into::into),
             labels: named,
             samples: Vec::new(),
             more_samples: 0,
@@ -216,7 +223,7 @@ fn series_of<'a>(
 ) -> usize {
     let mut more = std::collections::HashSet::new();
     for sample in &batch.samples {
-        let Some(letter) = letter_of(sample.series, &labels, letters) else {
+        let Some(letter) = letter_of((sample.series, None), &labels, letters) else {
             more.insert(sample.series);
             continue;
         };
@@ -228,7 +235,9 @@ fn series_of<'a>(
         }
     }
     for record in &batch.raw {
-        let Some(letter) = letter_of(record.series, &labels, letters) else {
+        let is_metadata = record.kind == RecordKind::Metadata;
+        let family = is_metadata.then(|| family(&record.bytes)).flatten();
+        let Some(letter) = letter_of((record.series, family), &labels, letters) else {
             more.insert(record.series);
             continue;
         };
@@ -251,15 +260,16 @@ fn series_of<'a>(
 
 /// The letter of a series, begun if there is room for one more.
 fn letter_of<'l, 'a>(
-    series: SeriesRef,
+    (series, family): (SeriesRef, Option<&[u8]>),
     labels: &impl Fn(SeriesRef) -> &'a [u8],
     letters: &'l mut Vec<Letter>,
 ) -> Option<&'l mut Letter> {
-    let at = letters.iter().rposition(|letter| letter.series == series);
+    let is_it = |one: &Letter| one.series == series && one.family.as_deref() == family;
+    let at = letters.iter().rposition(is_it);
     let at = match at {
         Some(at) => at,
         None if letters.len() < SERIES_MAX => {
-            letters.push(Letter::new(series, labels(series)));
+            letters.push(Letter::new(series, family, labels(series)));
             letters.len() - 1
         }
         None => return None,
@@ -273,6 +283,7 @@ mod tests {
 
     use super::*;
     use crate::ack::FrameNumber;
+    use crate::batch::OwnedRecord;
     use crate::labels::canonical;
 
     fn rejected(dir: &Path) -> Rejected {
@@ -332,6 +343,28 @@ mod tests {
         assert_eq!(lines[0]["answer"], "no \"such\" thing");
         assert_eq!(lines[0]["series"][0]["labels"]["job"], "j\"k");
         assert_eq!(lines[0]["series"][0]["samples"], json!([[7, "NaN"]]));
+    }
+
+    #[test]
+    fn metadata_is_named_by_its_family() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut batch = Batch::default();
+        // Tag 2 of the message is the name.
+        let record = |name: &[u8]| OwnedRecord {
+            series: SeriesRef::NONE,
+            kind: RecordKind::Metadata,
+            bytes: [&[0x12, 2], name].concat().into(),
+        };
+        let records = [record(b"up"), record(b"go")].into_iter();
+        batch.push(FrameNumber::new(0), std::iter::empty(), records);
+        let (written, named) =
+            rejected(dir.path()).write(Duration::ZERO, &refusal(&batch), |_| &[]);
+        written.unwrap();
+        assert_eq!(named.unwrap(), r#"{"__name__":"up"}"#);
+        assert_eq!(
+            lines(dir.path())[0]["series"][1]["labels"]["__name__"],
+            "go"
+        );
     }
 
     #[test]
