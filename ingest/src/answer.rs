@@ -14,7 +14,7 @@ use hyper::{Response, StatusCode};
 use crate::decode::labels::Reason;
 use crate::decode::snappy::Refused;
 use crate::decode::{Malformed, Refusals, Written};
-use crate::negotiate::Message;
+use crate::negotiate::{Encoding, Message};
 
 /// What of the request was written: headers of every answer to a remote-write 2.0 message, also
 /// where that is nothing.
@@ -95,14 +95,23 @@ impl Answer {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, text)
     }
 
-    pub(crate) fn snappy(refused: Refused, limit: usize) -> Self {
+    /// To an agent of VictoriaMetrics that asks whether zstd is understood.
+    pub(crate) fn victoria_metrics() -> Self {
+        Self::new(StatusCode::OK, "1")
+    }
+
+    pub(crate) fn compression(encoding: Encoding, refused: Refused, limit: usize) -> Self {
         match refused {
             Refused::TooLong { claimed } => {
                 let claimed = u64::try_from(claimed).ok();
                 Self::too_large("the decompressed body", claimed, limit)
             }
             Refused::Broken(what) => {
-                Self::new(StatusCode::BAD_REQUEST, format!("bad snappy block: {what}"))
+                let of = match encoding {
+                    Encoding::Snappy => "snappy block",
+                    Encoding::Zstd => "zstd frame",
+                };
+                Self::new(StatusCode::BAD_REQUEST, format!("bad {of}: {what}"))
             }
         }
     }
@@ -174,7 +183,8 @@ impl Answer {
     }
 
     pub(crate) fn into_response(mut self) -> Response<Full<Bytes>> {
-        if !self.text.is_empty() {
+        // For people; what a program reads is not an error.
+        if !self.text.is_empty() && !self.status.is_success() {
             self.text.push('\n');
         }
         let is_text = !self.text.is_empty();

@@ -20,12 +20,12 @@ use std::time::Duration;
 use wal::{Position, SeriesRef, Store, Writer};
 
 use crate::decode::labels::LabelSet;
-use crate::decode::snappy::{self, Refused};
+use crate::decode::snappy::Refused;
 use crate::decode::{
     Batch, Brought, Malformed, NotAllowed, Resolve, Slot, remote_write_v1, remote_write_v2,
 };
 use crate::intern::{Interner, RawRecords, Scratch};
-use crate::negotiate::Message;
+use crate::negotiate::{Encoding, Message};
 
 /// What each buffer keeps between requests: a request of 20000 ordinary samples.
 const KEPT_BYTES_MAX: usize = 8 << 20;
@@ -33,7 +33,7 @@ const KEPT_BYTES_MAX: usize = 8 << 20;
 /// Why a request was not appended.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    Snappy(Refused),
+    Compression(Refused),
     Malformed(Malformed),
     Log(wal::Error),
 }
@@ -45,6 +45,7 @@ pub(crate) struct Incoming<'r> {
     /// The length it claims to decompress to.
     pub(crate) claimed: usize,
     pub(crate) message: Message,
+    pub(crate) encoding: Encoding,
     /// Monotonic time.
     pub(crate) now: Duration,
 }
@@ -146,10 +147,12 @@ impl Appender {
             compressed,
             claimed,
             message,
+            encoding,
             ..
         } = request;
-        let body = snappy::decompress(compressed, claimed, &mut self.decompressed)
-            .map_err(Failure::Snappy)?;
+        let body = encoding
+            .decompress(compressed, claimed, &mut self.decompressed)
+            .map_err(Failure::Compression)?;
         if route.stores.is_empty() {
             let nowhere = &mut Nowhere::default();
             return self.scanner.scan(message, body, nowhere, &mut self.batch);

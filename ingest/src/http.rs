@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | other path, method, type, message, encoding | 404, 405, 415 | connection stays |
 //! | body too large, compressed or not | 413 | closes if there is much left to read |
-//! | no snappy, no protobuf | 400 with the byte | nothing was stored |
+//! | no snappy or zstd, no protobuf | 400 with the byte | nothing was stored |
 //! | series that are not allowed | 400 with counts and the first | the others are stored |
 //! | body too slow | 408 | closes |
 //! | too many bytes in flight | 429, retry after 1 s | |
@@ -43,8 +43,7 @@ use crate::admit::Permit;
 use crate::answer::Answer;
 use crate::append::{self, Appender, Failure};
 use crate::connection::Connection;
-use crate::decode::snappy;
-use crate::negotiate::{Message, check_head};
+use crate::negotiate::{Encoding, Message, check_head};
 use crate::options::ReceiverOptions;
 use crate::stats::{CUT_OFF, Counters, ReceiverStats};
 
@@ -149,9 +148,11 @@ async fn take(
 ) -> Result<Answer, Answer> {
     let (head, body) = request.into_parts();
     match check_head(&head, body.size_hint().exact(), &receiver.options) {
-        Ok(message) => take_body(receiver, connection, (&head, body), message)
-            .await
-            .map_err(|answer| answer.for_message(message)),
+        Ok((message, encoding)) => {
+            take_body(receiver, connection, (&head, body), (message, encoding))
+                .await
+                .map_err(|answer| answer.for_message(message))
+        }
         Err(answer) => Err(drain(receiver, &head, body, answer).await),
     }
 }
@@ -161,7 +162,7 @@ async fn take_body(
     receiver: &Receiver,
     connection: &Connection,
     (head, mut body): (&Parts, Incoming),
-    message: Message,
+    (message, encoding): (Message, Encoding),
 ) -> Result<Answer, Answer> {
     let mut permit = receiver.stats.bytes.permit();
     let mut compressed = Buffer::new(&receiver.worker);
@@ -176,7 +177,7 @@ async fn take_body(
         receiver,
         connection,
         &mut permit,
-        (message, &compressed.bytes),
+        (message, encoding, &compressed.bytes),
         &mut positions,
     );
     drop(compressed);
@@ -224,12 +225,12 @@ fn append(
     receiver: &Receiver,
     connection: &Connection,
     permit: &mut Permit<'_>,
-    (message, compressed): (Message, &[u8]),
+    (message, encoding, compressed): (Message, Encoding, &[u8]),
     positions: &mut Vec<wal::Position>,
 ) -> Result<Answer, Answer> {
     let limit = receiver.options.body_bytes_max;
-    let claimed = snappy::claimed_length(compressed, limit)
-        .map_err(|refused| Answer::snappy(refused, limit))?;
+    let refuse = |refused| Answer::compression(encoding, refused, limit);
+    let claimed = (encoding.claimed_length(compressed, limit)).map_err(refuse)?;
     if !permit.take(claimed) {
         return Err(Answer::too_many_bytes_in_flight());
     }
@@ -240,11 +241,12 @@ fn append(
         compressed,
         claimed,
         message,
+        encoding,
         now: receiver.worker.clock.monotonic(),
     };
     match appender.append(request, &mut route, positions) {
         Ok(()) => {}
-        Err(Failure::Snappy(refused)) => return Err(Answer::snappy(refused, limit)),
+        Err(Failure::Compression(refused)) => return Err(refuse(refused)),
         Err(Failure::Malformed(malformed)) => return Err(Answer::malformed(malformed)),
         Err(Failure::Log(error)) => return Err(Answer::log(&error)),
     }

@@ -1,16 +1,23 @@
-//! Turns the head of a request into the message its body holds, or into the answer why not.
+//! Turns the head of a request into the message its body holds and how, or into the answer why not.
+//!
+//! VictoriaMetrics' agent sends remote write 1.0 compressed by zstd, and goes back to snappy where that is
+//! answered by 415 or 400. Before its version 1.114 it asks for it: see [`Answer::victoria_metrics`].
 
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method};
 
 use crate::answer::Answer;
+use crate::decode::snappy::{self, Refused};
+use crate::decode::zstd;
 use crate::options::ReceiverOptions;
 
 /// Where requests are accepted: the agent's path and the one of Prometheus itself.
 const PATHS: [&str; 2] = ["/api/v1/metrics/write", "/api/v1/write"];
 const MEDIA_TYPE: &str = "application/x-protobuf";
 const ENCODING: &str = "snappy";
+/// In the query of a request that only asks whether zstd is understood.
+const VICTORIA_METRICS: &str = "get_vm_proto_version=";
 
 /// The message a body holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,15 +48,58 @@ impl Message {
     }
 }
 
+/// How a body is compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Encoding {
+    /// In the block format.
+    Snappy,
+    /// Remote write 1.0 only, as VictoriaMetrics' agent has it.
+    Zstd,
+}
+
+impl Encoding {
+    /// The length `compressed` claims to have, at most `length_max`.
+    pub(crate) fn claimed_length(
+        self,
+        compressed: &[u8],
+        length_max: usize,
+    ) -> Result<usize, Refused> {
+        match self {
+            Self::Snappy => snappy::claimed_length(compressed, length_max),
+            Self::Zstd => zstd::claimed_length(compressed, length_max),
+        }
+    }
+
+    /// Decompresses to at most `claimed` bytes of `out`.
+    pub(crate) fn decompress<'o>(
+        self,
+        compressed: &[u8],
+        claimed: usize,
+        out: &'o mut Vec<u8>,
+    ) -> Result<&'o [u8], Refused> {
+        match self {
+            Self::Snappy => snappy::decompress(compressed, claimed, out),
+            Self::Zstd => zstd::decompress(compressed, claimed, out),
+        }
+    }
+}
+
 /// Refuses everything that is no remote-write request of an accepted message, before its body is
 /// read. `length` is that of the body, if the head says so.
 pub(crate) fn check_head(
     head: &Parts,
     length: Option<u64>,
     options: &ReceiverOptions,
-) -> Result<Message, Answer> {
+) -> Result<(Message, Encoding), Answer> {
     if !PATHS.contains(&head.uri.path()) {
         return Err(Answer::not_found(PATHS[0]));
+    }
+    let query = head.uri.query().unwrap_or_default();
+    if query
+        .split('&')
+        .any(|part| part.starts_with(VICTORIA_METRICS))
+    {
+        return Err(Answer::victoria_metrics());
     }
     if head.method != Method::POST {
         return Err(Answer::only_post());
@@ -57,15 +107,9 @@ pub(crate) fn check_head(
     let given = unusual(&head.headers, &CONTENT_TYPE, MEDIA_TYPE);
     let message = message_of(given.as_deref().unwrap_or_default(), &options.messages)
         .map_err(Answer::unsupported)?;
-    if let Some(given) = unusual(&head.headers, &CONTENT_ENCODING, ENCODING)
-        && !given.is_empty()
-        && !given.eq_ignore_ascii_case(ENCODING)
-    {
-        let given = shown(&given);
-        return Err(Answer::unsupported(format!(
-            "content encoding {given} is not supported, only snappy (block format)"
-        )));
-    }
+    let given = unusual(&head.headers, &CONTENT_ENCODING, ENCODING);
+    let encoding =
+        encoding_of(given.as_deref().unwrap_or_default(), message).map_err(Answer::unsupported)?;
     let limit = options.body_bytes_max;
     if let Some(length) = length
         && usize::try_from(length).map_or(true, |length| length > limit)
@@ -74,7 +118,24 @@ pub(crate) fn check_head(
             Answer::too_large("the compressed body", Some(length), limit).for_message(message),
         );
     }
-    Ok(message)
+    Ok((message, encoding))
+}
+
+/// Nothing is snappy, which everybody used before there was another.
+fn encoding_of(given: &str, message: Message) -> Result<Encoding, String> {
+    if given.is_empty() || given.eq_ignore_ascii_case(ENCODING) {
+        return Ok(Encoding::Snappy);
+    }
+    if given.eq_ignore_ascii_case("zstd") && message == Message::V1 {
+        return Ok(Encoding::Zstd);
+    }
+    let (given, also) = match message {
+        Message::V1 => (shown(given), " and zstd"),
+        Message::V2 => (shown(given), ""),
+    };
+    Err(format!(
+        "content encoding {given} is not supported, only snappy (block format){also}"
+    ))
 }
 
 /// What a header says, unless it is not there or exactly `usual`. Several values are trimmed and

@@ -56,6 +56,34 @@ fn labels_are_stored_canonical_whatever_their_order() {
     });
 }
 
+/// The remote write of VictoriaMetrics' agent: 1.0, by zstd.
+#[test]
+fn zstd_bodies_are_the_same_series_as_snappy_ones() {
+    each_engine(|engine| {
+        let running = Setup::new(engine).start();
+        let mut client = running.connect();
+        let ask = "GET /api/v1/write?x=y&get_vm_proto_version=1";
+        client.send(&with_head(ask, "", &[]));
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.text.as_str()), (200, "1"));
+        assert_eq!(client.post(&body("up", 1.0)).status, 204);
+        client.send(&zstd_post(&plain(vec![series(
+            &[("__name__", "up")],
+            2.0,
+            1_700_000_000_001,
+        )])));
+        assert_eq!(client.reply().status, 204);
+        let labels = label_bytes(&[("__name__", "up")]);
+        let expected = [
+            (labels.clone(), 1_700_000_000_000, 1.0),
+            (labels, 1_700_000_000_001, 2.0),
+        ];
+        assert_eq!(stored(&running.stores[0]), expected);
+        assert_eq!(running.stores[0].series().len(), 1);
+        running.stop();
+    });
+}
+
 /// A request that must be answered with `status`, a text with `says`, and perhaps a header; then
 /// the connection either takes the next request or is closed.
 struct Bad {
@@ -140,8 +168,24 @@ fn bad_requests() -> Vec<Bad> {
             ..bad(request, 405, "only POST")
         });
     }
+    all.extend(bad_zstd(&good));
     all.extend(unread_requests());
     all
+}
+
+fn bad_zstd(good: &[u8]) -> [Bad; 4] {
+    let write = "POST /api/v1/write";
+    let v2 = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
+    [
+        bad(
+            with_head(write, &format!("{v2}{ZSTD}"), good),
+            415,
+            "only snappy (block format)",
+        ),
+        bad(with_head(write, ZSTD, good), 400, "bad zstd frame"),
+        bad(with_head(write, ZSTD, &[]), 400, "bad zstd frame"),
+        bad(zstd_post(&[0; 70_000]), 413, "decompressed body"),
+    ]
 }
 
 /// Requests refused by their head, with a body that is never sent.
@@ -154,7 +198,7 @@ fn unread_requests() -> [Bad; 2] {
             .into_bytes()
     };
     let huge = bad(promising("", "999999999"), 413, "999999999 bytes is larger");
-    let waiting = "Expect: 100-continue\r\nContent-Encoding: zstd\r\n";
+    let waiting = "Expect: 100-continue\r\nContent-Encoding: gzip\r\n";
     let waiting = bad(promising(waiting, "10"), 415, "snappy");
     [
         Bad {

@@ -2,7 +2,7 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `snappy` | body -> protobuf bytes |
+//! | `snappy`, `zstd` | body -> protobuf bytes |
 //! | `wire` | protobuf bytes -> keys, varints, spans |
 //! | `remote_write_v1` | the scanner: a `WriteRequest` -> a [`Batch`] |
 //! | `remote_write_v2` | the scanner of remote write 2.0: a `Request` -> a [`Batch`] |
@@ -22,6 +22,7 @@ pub mod remote_write_v2;
 pub(crate) mod snappy;
 pub(crate) mod symbols;
 pub(crate) mod wire;
+pub mod zstd;
 
 use std::ops::Range;
 

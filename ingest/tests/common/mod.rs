@@ -7,6 +7,7 @@ use std::time::Duration;
 use ingest::proto::{Label, Sample, TimeSeries, WriteRequest};
 use ingest::{ReceiverOptions, Shards, ShardsOptions};
 use prost::Message;
+use ruzstd::encoding::CompressionLevel;
 use wal::{IoEngine, Store, StoreOptions, SystemClock};
 
 pub(crate) fn engines() -> Vec<IoEngine> {
@@ -215,14 +216,27 @@ pub(crate) fn series(labels: &[(&str, &str)], value: f64, timestamp: i64) -> Tim
     }
 }
 
-pub(crate) fn compressed(timeseries: Vec<TimeSeries>) -> Vec<u8> {
+pub(crate) fn plain(timeseries: Vec<TimeSeries>) -> Vec<u8> {
     let request = WriteRequest {
         timeseries,
         metadata: vec![],
     };
+    request.encode_to_vec()
+}
+
+pub(crate) fn compressed(timeseries: Vec<TimeSeries>) -> Vec<u8> {
     snap::raw::Encoder::new()
-        .compress_vec(&request.encode_to_vec())
+        .compress_vec(&plain(timeseries))
         .unwrap()
+}
+
+pub(crate) const ZSTD: &str =
+    "Content-Encoding: zstd\r\nX-VictoriaMetrics-Remote-Write-Version: 1\r\n";
+
+/// A request whose body is compressed by zstd.
+pub(crate) fn zstd_post(message: &[u8]) -> Vec<u8> {
+    let frame = ruzstd::encoding::compress_to_vec(message, CompressionLevel::Fastest);
+    with_head("POST /api/v1/write", ZSTD, &frame)
 }
 
 pub(crate) fn body(name: &str, value: f64) -> Vec<u8> {
