@@ -256,7 +256,7 @@ fn damages(store: &Path) -> [Damage; 7] {
             (0, HEADER_BYTES, None),
         ),
         ("record", CHUNK, vec![HEADER_BYTES + 30], record),
-        ("slot", "positions/late", vec![512 + 24], (512, 180, None)),
+        ("slot", "positions/late", vec![512 + 24], (512, 348, None)),
         ("ledger", "losses", vec![], (0, 8, None)),
     ]
 }

@@ -37,4 +37,7 @@ pub(crate) struct Attempt {
     pub(crate) written: Option<Counts>,
     /// The endpoint does not know the message: 415, or a 2xx without the headers of 2.0.
     pub(crate) is_unsupported: bool,
+    /// The answer says nothing of the data: who we are, what we asked for or how is wrong, and somebody
+    /// has to put it right.
+    pub(crate) is_about_us: bool,
 }

@@ -148,6 +148,11 @@ impl Replay {
                     replayed.refused = Some(result.detail);
                     break;
                 }
+                // Somebody is there who can put it right and begin again.
+                Outcome::Retry { .. } if result.is_about_us => {
+                    replayed.refused = Some(result.detail);
+                    break;
+                }
                 Outcome::Retry { after } => {
                     retrying(&result.detail);
                     let delay = self.backoff.after_failure(after, fastrand::f64());

@@ -144,6 +144,7 @@ impl Sender {
             detail: described(status, &answer),
             written: None,
             is_unsupported: status == StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            is_about_us: is_about_us(status),
         };
         if body.message == ProtobufMessage::V2 {
             // A receiver of 2.0 has to say; one that does not has read an empty message of 1.0.
@@ -164,6 +165,7 @@ impl Attempt {
             detail,
             written: None,
             is_unsupported: false,
+            is_about_us: false,
         }
     }
 
@@ -222,6 +224,11 @@ fn written(headers: &HeaderMap) -> Counts {
     }
 }
 
+/// Redirects not followed; who we are, what we asked for, and how.
+fn is_about_us(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 300..=399 | 401..=408 | 421 | 423 | 425)
+}
+
 /// What an answer means.
 fn classify(status: StatusCode, after: Option<Duration>, retry_on_http_429: bool) -> Outcome {
     match status.as_u16() {
@@ -229,9 +236,8 @@ fn classify(status: StatusCode, after: Option<Duration>, retry_on_http_429: bool
         429 if retry_on_http_429 => Outcome::Retry { after },
         // a status beyond the known classes is to be read as a server error (RFC 9110, 15)
         500.. => Outcome::Retry { after },
-        // redirects not followed; who we are, what we asked for and how: nothing is wrong with the data,
-        // and it may be put right at either end (decision 15)
-        300..=399 | 401..=408 | 421 | 423 | 425 => Outcome::Retry { after },
+        // nothing is wrong with the data, and it may be put right at either end (decision 15)
+        _ if is_about_us(status) => Outcome::Retry { after },
         status => Outcome::Reject {
             reason: format!("http_{status}"),
             // bad request, conflict, too large, unprocessable: about the content, not about us
