@@ -1,7 +1,7 @@
 //! Turns the head of a request into the message its body holds and how, or into the answer why not.
 //!
 //! VictoriaMetrics' agent sends remote write 1.0 compressed by zstd, and goes back to snappy where that is
-//! answered by 415 or 400. Before its version 1.114 it asks for it: see [`Answer::victoria_metrics`].
+//! answered by 415 or 400. Older ones ask for it first: see [`Answer::victoria_metrics`].
 
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use hyper::http::request::Parts;

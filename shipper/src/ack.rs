@@ -18,7 +18,7 @@
 //!   never across an await.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use wal::{DropReason, Mark, Position, Tally};
@@ -174,12 +174,19 @@ impl AckWindow {
     }
 }
 
+/// The window of one lane.
+#[derive(Debug, Default)]
+struct LaneWindow {
+    window: AckWindow,
+    /// Whether the lane is the newer, or the only one. Under the same lock as the window: what a move of
+    /// the position means is not to change before it is made.
+    is_newest: bool,
+}
+
 /// The windows of one endpoint together with the positions they move.
 pub(crate) struct Acks {
     /// By lane.
-    windows: [Mutex<AckWindow>; Lane::COUNT],
-    /// Whether the second lane is the newer, or the only one.
-    is_second_newest: AtomicBool,
+    windows: [Mutex<LaneWindow>; Lane::COUNT],
     endpoint: wal::Endpoint,
     /// What lies before this was in the log already and may have been sent by an earlier run.
     fresh_from: Position,
@@ -189,20 +196,30 @@ pub(crate) struct Acks {
 
 impl Acks {
     pub(crate) fn new(endpoint: wal::Endpoint, fresh_from: Position) -> Self {
-        Self {
+        let is_split = endpoint.ahead().is_some();
+        let acks = Self {
             windows: Default::default(),
-            is_second_newest: AtomicBool::new(endpoint.ahead().is_some()),
             endpoint,
             fresh_from,
             first_fresh: [const { AtomicU64::new(u64::MAX) }; Lane::COUNT],
-        }
+        };
+        acks.set_newest(match is_split {
+            true => Lane::FIRST.other(),
+            false => Lane::FIRST,
+        });
+        acks
+    }
+
+    fn set_newest(&self, lane: Lane) {
+        self.windows[lane.other().index()].lock().is_newest = false;
+        self.windows[lane.index()].lock().is_newest = true;
     }
 
     /// The newer lane, or the only one.
     pub(crate) fn newest(&self) -> Lane {
-        match self.is_second_newest.load(Ordering::Acquire) {
-            true => Lane::FIRST.other(),
-            false => Lane::FIRST,
+        match self.windows[Lane::FIRST.index()].lock().is_newest {
+            true => Lane::FIRST,
+            false => Lane::FIRST.other(),
         }
     }
 
@@ -216,11 +233,12 @@ impl Acks {
     /// # Errors
     /// What the system said to looking for where a frame begins.
     pub(crate) fn split(&self, after: Position, bytes: u64) -> Result<Option<Mark>, wal::Error> {
-        let was = self.is_second_newest.fetch_not(Ordering::AcqRel);
+        let was = self.newest();
+        self.set_newest(was.other());
         // From here on what is acknowledged in the lane there was is of the backlog.
         let from = self.endpoint.begin_ahead(after, bytes);
         if !matches!(from, Ok(Some(_))) {
-            self.is_second_newest.store(was, Ordering::Release);
+            self.set_newest(was);
         }
         from
     }
@@ -243,9 +261,9 @@ impl Acks {
     pub(crate) fn given_up(&self, runs: &[Run]) -> Option<(usize, DropReason)> {
         let give_up = self.endpoint.given_up_beyond(self.endpoint.acked())?;
         let lane = Lane::of(runs.first()?.frame);
-        let window = self.windows[lane.index()].lock();
+        let lane = self.windows[lane.index()].lock();
         let gone = |run: &&Run| {
-            window
+            lane.window
                 .end_of(run.frame)
                 .is_some_and(|end| end <= give_up.before)
         };
@@ -255,45 +273,46 @@ impl Acks {
 
     /// See [`AckWindow::open`].
     pub(crate) fn open(&self, lane: Lane, frame: TailedFrame, stats: &Stats) -> FrameNumber {
-        let mut window = self.windows[lane.index()].lock();
-        let (number, moved) = window.open(frame);
+        let mut of_lane = self.windows[lane.index()].lock();
+        let (number, moved) = of_lane.window.open(frame);
         if frame.end.position > self.fresh_from {
             self.first_fresh[lane.index()].fetch_min(number.0, Ordering::Relaxed);
         }
-        self.moved(lane, &window, moved, stats);
+        self.moved(lane, &of_lane, moved, stats);
         number.in_lane(lane)
     }
 
     /// Everything before `end` was read, `lost` was found missing: behind the last frame there may be
     /// nothing but the unused rest of a segment, which needs no sending either.
     pub(crate) fn passed(&self, lane: Lane, end: Mark, lost: Tally, stats: &Stats) {
-        let mut window = self.windows[lane.index()].lock();
+        let mut of_lane = self.windows[lane.index()].lock();
         let nothing = TailedFrame {
             end,
             appended_ms: 0,
             records: 0,
             tally: lost,
         };
-        let (_, moved) = window.open(nothing);
-        self.moved(lane, &window, moved, stats);
+        let (_, moved) = of_lane.window.open(nothing);
+        self.moved(lane, &of_lane, moved, stats);
     }
 
     /// See [`AckWindow::done`]; all of one lane.
     pub(crate) fn done(&self, done: &[Done], stats: &Stats) {
         let Some(first) = done.first() else { return };
         let lane = Lane::of(first.frame);
-        let mut window = self.windows[lane.index()].lock();
-        let moved = window.done(done);
-        self.moved(lane, &window, moved, stats);
+        let mut of_lane = self.windows[lane.index()].lock();
+        let moved = of_lane.window.done(done);
+        self.moved(lane, &of_lane, moved, stats);
     }
 
     /// Called with the lock held, so that positions and gauges are published in order.
-    fn moved(&self, lane: Lane, window: &AckWindow, moved: Option<Moved>, stats: &Stats) {
+    fn moved(&self, lane: Lane, of_lane: &LaneWindow, moved: Option<Moved>, stats: &Stats) {
         match moved {
-            Some((end, tally)) if lane == self.newest() => self.endpoint.ack_newest(end, tally),
+            Some((end, tally)) if of_lane.is_newest => self.endpoint.ack_newest(end, tally),
             Some((end, tally)) => self.endpoint.ack(end, tally),
             None => {}
         }
+        let window = &of_lane.window;
         stats.set_window(lane, window.len(), window.oldest_appended_ms());
     }
 }

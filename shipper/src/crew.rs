@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::backoff::Backoff;
 use crate::encode::{Encoder, RemoteWriteV1, TEMPLATE_BYTES_MAX};
 use crate::lanes::Lane;
-use crate::options::{Priority, Resolved};
+use crate::options::Resolved;
 use crate::outgoing::{OUTGOING_BYTES_MAX, OutgoingLabels};
 use crate::queue::Queue;
 use crate::shard::{Shared, Worker};
@@ -40,11 +40,7 @@ impl Crew {
         let queue = |_| Arc::new(Queue::new(options.capacity, full, Arc::clone(&room)));
         // The metadata's worker is one more, with its own connection.
         let queues: Vec<_> = (0..=shards).map(queue).collect();
-        let lanes = match resolved.options.priority {
-            Priority::InOrder => 1,
-            Priority::Fresh => Lane::COUNT,
-        };
-        let workers = queues.len() * lanes;
+        let workers = queues.len() * resolved.options.priority.lanes();
         let (label_bytes, template_bytes) =
             (OUTGOING_BYTES_MAX / workers, TEMPLATE_BYTES_MAX / workers);
         let mut tasks = JoinSet::new();

@@ -27,9 +27,9 @@ use crate::crew::join_all;
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::health::Health;
-use crate::lanes::{Lane, Lanes};
+use crate::lanes::Lanes;
 use crate::metadata::{self, MetadataCache};
-use crate::options::{EndpointOptions, Priority, ProtobufMessage, Resolved};
+use crate::options::{EndpointOptions, ProtobufMessage, Resolved};
 use crate::rejected::Rejected;
 use crate::report::Reporter;
 use crate::send::Sender;
@@ -57,10 +57,7 @@ impl Endpoint {
     ) -> Result<EndpointHandle, Error> {
         let resolved = options.resolve()?;
         // the metadata's worker is one more in each lane, with its own connection
-        let lanes = match resolved.options.priority {
-            Priority::InOrder => 1,
-            Priority::Fresh => Lane::COUNT,
-        };
+        let lanes = resolved.options.priority.lanes();
         let workers = usize::from(resolved.options.queue.max_shards).max(lanes) + lanes;
         let sender = Sender::new(&resolved, workers, SharedClock::clone(&clock))?;
         Self::run(store, resolved, sender, clock, runtime)

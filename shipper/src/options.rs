@@ -16,6 +16,7 @@ use crate::drain::DrainOptions;
 use crate::error::Error;
 use crate::http::{Auth, HttpOptions, Secret};
 use crate::labels::ExternalLabels;
+use crate::lanes::Lane;
 use crate::outgoing::Outgoing;
 use crate::relabel::{Rule, RuleOptions};
 
@@ -106,6 +107,14 @@ impl Priority {
         match self {
             Self::InOrder => "in_order",
             Self::Fresh => "fresh",
+        }
+    }
+
+    /// Lanes an endpoint may have at a time.
+    pub(crate) const fn lanes(self) -> usize {
+        match self {
+            Self::InOrder => 1,
+            Self::Fresh => Lane::COUNT,
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::common::{Backend, LONG, Log, Received, Reply, delivered, options, until};
 use shipper::{EndpointOptions, Priority, Stopped};
-use wal::{Clock, SharedClock, SystemClock};
+use wal::{Clock, Position, SharedClock, SystemClock};
 
 const SERIES: usize = 400;
 const HOUR_MS: i64 = 3_600_000;
@@ -173,5 +173,48 @@ async fn the_backlog_ends_where_the_newer_lane_begins() {
         assert!(old.iter().copied().eq(0..split), "{name}: {old:?}");
         assert!(new.iter().copied().eq(split..252), "{name}: {new:?}");
     }
+    log.close();
+}
+
+/// Both lanes are of an hour ago, as after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_backlog_waits_while_the_newer_lane_is_behind_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SetBack {
+        clock: SystemClock::shared(),
+        by_ms: AtomicI64::new(HOUR_MS),
+    });
+    let mut log = open(dir.path(), &clock);
+    let series = log.series(SERIES);
+    let saved = log.store.endpoint("a").unwrap();
+    log.write(&series, 0..OLD).await;
+    let split = saved.begin_ahead(Position::ZERO, 4000).unwrap().unwrap();
+    let split = i64::try_from(split.records).unwrap() / i64::try_from(SERIES).unwrap();
+    log.write(&series, OLD..NEW).await;
+    let backend = Backend::start(|_, _| Reply::ok()).await;
+    let mut options = fresh(&backend.url());
+    options.drain.max_bytes_per_second = None;
+    let endpoint = log.ship(options);
+    until(|| log.is_acked("a")).await;
+    assert_eq!(endpoint.stop(LONG).await, Stopped::Drained);
+    let (mut old, mut new, mut old_before) = (0, 0, 0);
+    for request in backend.seen() {
+        let samples = request.request.timeseries.iter();
+        for sample in samples.flat_map(|one| &one.samples) {
+            match sample.timestamp < split {
+                true => old += 1,
+                false => (new, old_before) = (new + 1, old),
+            }
+        }
+    }
+    let all = usize::try_from(split).unwrap() * SERIES;
+    assert_eq!(
+        (old, old + new),
+        (all, SERIES * usize::try_from(NEW).unwrap())
+    );
+    assert!(
+        old_before < all / 4,
+        "{old_before} of {all} before what is new"
+    );
     log.close();
 }
