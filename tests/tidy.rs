@@ -5,12 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which of our crates a crate may name in its manifest.
-const ARROWS: [(&str, &[&str]); 7] = [
-    ("penstock", &["config", "ingest", "shipper", "wal"]),
+const ARROWS: [(&str, &[&str]); 8] = [
+    (
+        "penstock",
+        &["config", "ingest", "labels", "shipper", "wal"],
+    ),
     ("wal", &[]),
+    ("labels", &[]),
     ("config", &[]),
-    ("ingest", &["wal"]),
-    ("shipper", &["wal"]),
+    ("ingest", &["labels", "wal"]),
+    ("shipper", &["labels", "wal"]),
     ("bench", &["ingest", "shipper", "wal"]),
     ("penstock-fuzz", &["config", "ingest", "wal"]),
 ];

@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use labels::ExternalLabels;
 use prost::Message;
 use shipper::batch::Batch;
 use shipper::encode::{RemoteWriteV1, RemoteWriteV2};
-use shipper::labels::ExternalLabels;
 use shipper::metadata::MetadataCache;
 use shipper::outgoing::{OUTGOING_BYTES_MAX, Outgoing, OutgoingLabels};
 use wal::{Sample, SeriesRef};

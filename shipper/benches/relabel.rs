@@ -11,9 +11,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use shipper::labels::{ExternalLabels, canonical};
+use labels::relabel::{Action, Relabeler, Rule, RuleOptions};
+use labels::{ExternalLabels, canonical};
 use shipper::outgoing::{OUTGOING_BYTES_MAX, Outgoing, OutgoingLabels};
-use shipper::relabel::{Action, Relabeler, Rule, RuleOptions};
 
 const SERIES: u32 = 10_000;
 

@@ -26,7 +26,7 @@ use wal::{DropReason, Mark, Position, Tally};
 use crate::batch::Run;
 use crate::lanes::Lane;
 use crate::stats::Stats;
-use crate::wire::len_u64;
+use labels::wire::len_u64;
 
 const SECOND_LANE: u64 = 1 << 63;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use wal::{RecordKind, SharedClock, StartedSample};
 
 use crate::batch::Batch;
-use crate::wire::{Fields, Value};
+use labels::wire::{Fields, Value};
 
 /// Fields that hold the timestamp, in `prometheus.Exemplar` and `prometheus.Histogram`.
 const EXEMPLAR_TIMESTAMP: u64 = 3;
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::ack::FrameNumber;
     use crate::batch::OwnedRecord;
-    use crate::wire::put_varint;
+    use labels::wire::put_varint;
 
     fn message(field: u64, timestamp_ms: i64) -> Vec<u8> {
         let mut bytes = vec![0x11, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -13,7 +13,7 @@ use wal::{DropReason, RecordKind, Sample, SeriesRef, StartedSample};
 use crate::ack::{Done, FrameNumber};
 use crate::encode::LeftOut;
 use crate::stats::Counts;
-use crate::wire::len_u64;
+use labels::wire::len_u64;
 
 /// Raw record bytes that close a batch. Histograms may be kilobytes each, and receivers refuse
 /// bodies of tens of megabytes.

@@ -28,8 +28,6 @@
 //! | [`outcome`] | the three ends of a send |
 //! | [`ack`] | records done into a position that only grows |
 //! | [`outgoing`] | a series' labels into those the endpoint gets |
-//! | [`relabel`] | labels into other labels, by rules |
-//! | [`labels`] | label bytes into a shard key and merged labels (`wire`: varints) |
 //! | [`stats`] | what happens into numbers; `report` into log lines |
 //!
 //! # Invariants
@@ -63,7 +61,6 @@ mod error;
 mod governor;
 mod health;
 mod http;
-pub mod labels;
 mod lanes;
 pub mod metadata;
 pub mod options;
@@ -72,7 +69,6 @@ pub mod outgoing;
 mod pack;
 mod queue;
 pub mod rejected;
-pub mod relabel;
 pub mod replay;
 mod report;
 mod reshard;
@@ -83,7 +79,6 @@ mod shard_map;
 pub mod stats;
 mod tailer;
 pub mod transport;
-mod wire;
 
 pub use drain::DrainOptions;
 pub use endpoint::{Endpoint, EndpointHandle, Stopped};

@@ -31,7 +31,7 @@ use crate::options::{MetadataOptions, ProtobufMessage};
 use crate::outcome::Outcome;
 use crate::send::Body;
 use crate::shard::Shared;
-use crate::wire::{Fields, Value};
+use labels::wire::{Fields, Value};
 
 /// Most bytes of names and messages kept per endpoint: some hundred thousand families.
 pub const CACHE_BYTES_MAX: usize = 16 << 20;
@@ -177,7 +177,7 @@ pub(crate) async fn repeat(shared: Arc<Shared>, options: MetadataOptions) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{FIELD_2_BYTES, FIELD_4_BYTES, put_bytes};
+    use labels::wire::{FIELD_2_BYTES, FIELD_4_BYTES, put_bytes};
 
     fn message(name: &str, help: &str) -> Vec<u8> {
         let mut message = vec![0x08, 1];

@@ -15,10 +15,10 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::drain::DrainOptions;
 use crate::error::Error;
 use crate::http::{Auth, HttpOptions, Secret};
-use crate::labels::ExternalLabels;
 use crate::lanes::Lane;
 use crate::outgoing::Outgoing;
-use crate::relabel::{Rule, RuleOptions};
+use labels::ExternalLabels;
+use labels::relabel::{Rule, RuleOptions};
 
 /// More shards than this are a typing error: each holds a queue and a connection.
 const SHARDS_MAX: u16 = 1024;

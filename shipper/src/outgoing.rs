@@ -29,8 +29,8 @@ use elsa::FrozenMap;
 use foldhash::fast::RandomState;
 use wal::{SeriesGuard, SeriesRef};
 
-use crate::labels::ExternalLabels;
-use crate::relabel::{Relabeled, Relabeler, Rule};
+use labels::ExternalLabels;
+use labels::relabel::{Relabeled, Relabeler, Rule};
 
 /// Bytes an endpoint keeps of labels that it changes: those of some 150,000 series.
 pub const OUTGOING_BYTES_MAX: usize = 64 << 20;
@@ -198,8 +198,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::labels::canonical;
-    use crate::relabel::{Action, RuleOptions};
+    use labels::canonical;
+    use labels::relabel::{Action, RuleOptions};
 
     /// Rules that remove the labels with such a name.
     fn rules(labeldrop: &str) -> Vec<Rule> {

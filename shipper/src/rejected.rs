@@ -31,8 +31,8 @@ use serde_json::{Map, Value, json};
 use wal::{RecordKind, SeriesRef};
 
 use crate::batch::Batch;
-use crate::labels::for_each;
 use crate::metadata::family;
+use labels::for_each;
 
 /// The directory of dead letters in that of a store.
 pub const DIRECTORY: &str = "rejected";
@@ -284,7 +284,7 @@ mod tests {
     use super::*;
     use crate::ack::FrameNumber;
     use crate::batch::OwnedRecord;
-    use crate::labels::canonical;
+    use labels::canonical;
 
     fn rejected(dir: &Path) -> Rejected {
         Rejected {

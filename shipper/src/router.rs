@@ -22,7 +22,7 @@ use crate::outgoing::Decisions;
 use crate::queue::Routed;
 use crate::shard_map::ShardMap;
 use crate::stats::{Counts, Stats};
-use crate::wire::len_u64;
+use labels::wire::len_u64;
 
 /// Which records an endpoint gets.
 #[derive(Clone, Copy, Debug)]

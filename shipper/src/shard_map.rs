@@ -9,8 +9,8 @@
 
 use wal::SeriesRef;
 
-use crate::labels::target_hash;
 use crate::options::QueueOptions;
+use labels::target_hash;
 
 /// Enough that one slow answer does not stop everything, few enough that batches fill.
 const SHARDS_AT_LEAST: u16 = 4;
@@ -73,7 +73,7 @@ impl ShardMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labels::canonical;
+    use labels::canonical;
 
     fn series(number: u32) -> SeriesRef {
         SeriesRef::new(number)

@@ -32,7 +32,7 @@ use crate::options::Resolved;
 use crate::pack::{PACK_FROM, Pack};
 use crate::router::Router;
 use crate::shard::Shared;
-use crate::wire::len_u64;
+use labels::wire::len_u64;
 
 /// Between two tries to read what could not be read.
 const READ_RETRY: Duration = Duration::from_secs(5);

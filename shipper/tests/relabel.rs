@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::common::{
     Backend, Exemplar, LONG, Log, Received, Reply, delivered, options, until, value_bits,
 };
+use labels::canonical;
+use labels::relabel::{Action, RuleOptions};
 use prost::Message;
-use shipper::labels::canonical;
-use shipper::relabel::{Action, RuleOptions};
 use shipper::{Counts, DropReason, Endpoint, EndpointHandle, EndpointOptions, Stopped};
 use wal::{Clock, RawRecord, RecordKind, Sample};
 

@@ -4,7 +4,7 @@
 //! - What the rule would refuse is refused here, at the argument that is at fault.
 
 use config::BodyReader;
-use shipper::relabel::{Action, RuleOptions};
+use labels::relabel::{Action, RuleOptions};
 
 /// Reads one block.
 pub(crate) fn read(r: &mut BodyReader<'_>) -> RuleOptions {

@@ -9,9 +9,9 @@
     reason = "a module of several programs, each of which needs a part"
 )]
 
+use labels::canonical;
 use shipper::ack::FrameNumber;
 use shipper::batch::Batch;
-use shipper::labels::canonical;
 use wal::{Sample, SeriesRef};
 
 /// Records of a request.

@@ -25,7 +25,7 @@ use super::template::{Body, Labels, Step, TemplateStats, Templates};
 use super::{Encoded, LeftOut};
 use crate::batch::{Batch, OwnedRecord, Part};
 use crate::stats::Counts;
-use crate::wire::{
+use labels::wire::{
     FIELD_1_BYTES, FIELD_1_FIXED64, FIELD_2_BYTES, FIELD_2_VARINT, FIELD_3_BYTES, FIELD_4_BYTES,
     Fields, VARINT_BYTES_MAX, Value, len_u64, put_bytes, put_varint, varint_len, write_varint,
 };

@@ -22,10 +22,10 @@ use wal::{DropReason, RecordKind, Sample, SeriesRef, StartedSample};
 use super::symbols::{METRIC_NAME, Symbols};
 use super::{Encoded, LeftOut};
 use crate::batch::{Batch, OwnedRecord, Part};
-use crate::labels::first_label;
 use crate::metadata::MetadataCache;
 use crate::stats::Counts;
-use crate::wire::{
+use labels::first_label;
+use labels::wire::{
     FIELD_1_BYTES, FIELD_1_FIXED64, FIELD_1_VARINT, FIELD_2_BYTES, FIELD_2_FIXED64, FIELD_2_VARINT,
     FIELD_3_BYTES, FIELD_3_VARINT, FIELD_4_BYTES, FIELD_4_VARINT, FIELD_5_BYTES, Fields,
     VARINT_BYTES_MAX, Value, len_u64, put_bytes, put_varint, varint_len, write_varint,

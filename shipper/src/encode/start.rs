@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::wire::Fields;
+use labels::wire::Fields;
 
 /// The field of a histogram that holds the start timestamp, in remote write 2.0 alone.
 const START_FIELD: u64 = 17;

@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::wire::{FIELD_4_BYTES, len_u64, put_varint};
+use labels::wire::{FIELD_4_BYTES, len_u64, put_varint};
 
 /// The number of `__name__`.
 pub(super) const METRIC_NAME: u32 = 1;

@@ -17,7 +17,7 @@ use foldhash::quality::RandomState;
 use wal::{SeriesGuard, SeriesRef};
 
 use super::{Outgoing, Resolver};
-use crate::relabel::Relabeled;
+use labels::relabel::Relabeled;
 
 /// So many series are looked at together when refs were given away.
 const BLOCK: usize = 64;
@@ -171,8 +171,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::labels::{ExternalLabels, canonical};
-    use crate::relabel::{Action, RuleOptions};
+    use labels::relabel::{Action, RuleOptions};
+    use labels::{ExternalLabels, canonical};
 
     /// Drops series whose `job` is `no`.
     fn decisions() -> Decisions {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use labels::canonical;
 use parking_lot::Mutex;
-use shipper::labels::canonical;
 use wal::{
     Committer, NewSeries, Position, Random, RawRecord, RecordKind, Sample, SeriesRef, SharedClock,
     StartedSample, Store, StoreOptions, Writer,

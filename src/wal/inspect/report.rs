@@ -204,7 +204,7 @@ fn top_series(series: &SeriesView, samples: &[u64], top: usize) -> Vec<(String, 
 pub(super) fn name_of(labels: &[u8]) -> String {
     let mut name = String::new();
     let mut rest = Vec::new();
-    let is_whole = shipper::labels::for_each(labels, |key, value| {
+    let is_whole = labels::for_each(labels, |key, value| {
         let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(value));
         if key == "__name__" {
             name.push_str(&value);
@@ -241,7 +241,7 @@ impl Labels {
         let mut labels: HashMap<u64, Label> = HashMap::new();
         for index in 0..series.len() {
             let of = u32::try_from(index).unwrap_or(u32::MAX);
-            shipper::labels::for_each(series.labels(series.series(index)), |name, value| {
+            labels::for_each(series.labels(series.series(index)), |name, value| {
                 if !names.contains_key(name) {
                     let number = u32::try_from(names.len()).unwrap_or(u32::MAX);
                     names.insert(name.to_owned(), (number, 0));
@@ -285,7 +285,7 @@ impl Labels {
 fn label_text(series: &SeriesView, label: &Label, name: &str) -> String {
     let mut text = String::new();
     let index = usize::try_from(label.series).unwrap_or(usize::MAX);
-    shipper::labels::for_each(series.labels(series.series(index)), |key, value| {
+    labels::for_each(series.labels(series.series(index)), |key, value| {
         if key == name.as_bytes() {
             text = format!("{name}={:?}", String::from_utf8_lossy(value));
         }

@@ -41,7 +41,7 @@ impl Selector {
     pub(crate) fn is_match(&self, labels: &[u8]) -> bool {
         self.matchers.iter().all(|matcher| {
             let mut found = None;
-            shipper::labels::for_each(labels, |name, value| {
+            labels::for_each(labels, |name, value| {
                 if name == matcher.name.as_bytes() {
                     found = Some(matcher.is_match(&String::from_utf8_lossy(value)));
                 }
@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use shipper::labels::canonical;
+    use labels::canonical;
 
     use super::*;
 

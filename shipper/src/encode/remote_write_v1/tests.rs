@@ -5,7 +5,7 @@ use prost::Message;
 
 use super::*;
 use crate::ack::FrameNumber;
-use crate::labels::canonical;
+use labels::canonical;
 
 #[derive(Clone, PartialEq, Message)]
 struct WriteRequest {

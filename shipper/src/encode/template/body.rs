@@ -14,7 +14,7 @@
 //! # Limits
 //! - Keeps the memory of the largest body.
 
-use crate::wire::{len_u64, varint_len, write_varint};
+use labels::wire::{len_u64, varint_len, write_varint};
 
 /// Room for the length of the message, a varint of 32 bits.
 const PREAMBLE_BYTES_MAX: usize = 5;

@@ -19,7 +19,7 @@ use super::RUN_MAX;
 use super::elements::{COPY_BYTES_MIN, COPY_OFFSET_MAX, put_copy, put_literal};
 use super::fragment::{Fragment, OFFSET_MAX, Place, SLACK_BYTES, TIMESTAMP_BYTES};
 use crate::encode::remote_write_v1::{SAMPLE_HEAD_BYTES, put_series_head};
-use crate::wire::{FIELD_1_FIXED64, FIELD_2_BYTES, FIELD_2_VARINT};
+use labels::wire::{FIELD_1_FIXED64, FIELD_2_BYTES, FIELD_2_VARINT};
 
 /// Runs whose messages are longer are not worth the memory: their labels are enormous.
 pub(super) const PLAIN_BYTES_MAX: usize = 1 << 20;

@@ -72,7 +72,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::{len_u64, put_varint};
+    use labels::wire::{len_u64, put_varint};
 
     /// Also those where one form of a copy ends and the next begins.
     fn offset() -> impl Strategy<Value = usize> {

@@ -14,7 +14,7 @@
 
 use wal::Sample;
 
-use crate::wire::varint_len;
+use labels::wire::varint_len;
 
 /// Bytes behind the elements, so that every patch may write eight.
 pub(super) const SLACK_BYTES: usize = 8;
@@ -169,7 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::write_varint;
+    use labels::wire::write_varint;
 
     proptest! {
         #[test]

@@ -57,7 +57,7 @@ use prover::Prover;
 use rounds::Rounds;
 use wal::{Sample, SeriesRef};
 
-use crate::wire::varint_len;
+use labels::wire::varint_len;
 
 /// Memory for the templates of one endpoint: 1.5 million series. All its encoders share it.
 pub(crate) const TEMPLATE_BYTES_MAX: usize = 64 << 20;

@@ -9,7 +9,7 @@ use wal::{Sample, SeriesRef};
 
 use super::fragment::{Fragment, Place};
 use crate::encode::remote_write_v1::put_series;
-use crate::wire::{len_u64, put_varint};
+use labels::wire::{len_u64, put_varint};
 
 /// Where the timestamps that are patched in come down from, and the step between those that are not
 /// copies: one that changes every byte of the varint.

@@ -34,8 +34,8 @@ use super::elements::{
 };
 use super::fragment::{TIMESTAMP_BYTES, timestamp_varint};
 use super::has_usual_timestamp;
-use crate::labels::compare_first;
-use crate::wire::{
+use labels::compare_first;
+use labels::wire::{
     FIELD_1_BYTES, FIELD_1_FIXED64, FIELD_2_BYTES, FIELD_2_VARINT, VARINT_BYTES_MAX, len_u64,
     write_varint,
 };
@@ -345,7 +345,7 @@ mod tests {
 
     use super::*;
     use crate::encode::remote_write_v1::put_series;
-    use crate::labels::canonical;
+    use labels::canonical;
 
     const TIME_MS: i64 = 1_760_000_000_000;
 

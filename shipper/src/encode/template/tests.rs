@@ -17,7 +17,7 @@ use crate::ack::FrameNumber;
 use crate::batch::{Batch, OwnedRecord};
 use crate::encode::RemoteWriteV1;
 use crate::encode::remote_write_v1::put_series;
-use crate::labels::canonical;
+use labels::canonical;
 
 const TIME_MS: i64 = 1_760_000_000_000;
 const STALE: u64 = 0x7ff0_0000_0000_0002;

@@ -6,44 +6,45 @@
 //! - Bytes that are no protobuf message end the walk with [`Malformed`]; nothing panics.
 
 /// Field number 1, length-delimited.
-pub(crate) const FIELD_1_BYTES: u8 = 0x0a;
+pub const FIELD_1_BYTES: u8 = 0x0a;
 /// Field number 2, length-delimited.
-pub(crate) const FIELD_2_BYTES: u8 = 0x12;
+pub const FIELD_2_BYTES: u8 = 0x12;
 /// Field number 3, length-delimited.
-pub(crate) const FIELD_3_BYTES: u8 = 0x1a;
+pub const FIELD_3_BYTES: u8 = 0x1a;
 /// Field number 4, length-delimited.
-pub(crate) const FIELD_4_BYTES: u8 = 0x22;
+pub const FIELD_4_BYTES: u8 = 0x22;
 /// Field number 5, length-delimited.
-pub(crate) const FIELD_5_BYTES: u8 = 0x2a;
+pub const FIELD_5_BYTES: u8 = 0x2a;
 /// Field number 1, varint.
-pub(crate) const FIELD_1_VARINT: u8 = 0x08;
+pub const FIELD_1_VARINT: u8 = 0x08;
 /// Field number 3, varint.
-pub(crate) const FIELD_3_VARINT: u8 = 0x18;
+pub const FIELD_3_VARINT: u8 = 0x18;
 /// Field number 4, varint.
-pub(crate) const FIELD_4_VARINT: u8 = 0x20;
+pub const FIELD_4_VARINT: u8 = 0x20;
 /// Field number 2, 64-bit.
-pub(crate) const FIELD_2_FIXED64: u8 = 0x11;
+pub const FIELD_2_FIXED64: u8 = 0x11;
 /// Field number 1, 64-bit.
-pub(crate) const FIELD_1_FIXED64: u8 = 0x09;
+pub const FIELD_1_FIXED64: u8 = 0x09;
 /// Field number 2, varint.
-pub(crate) const FIELD_2_VARINT: u8 = 0x10;
+pub const FIELD_2_VARINT: u8 = 0x10;
 
 /// The bytes are not a protobuf message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
 /// The longest varint.
-pub(crate) const VARINT_BYTES_MAX: usize = 10;
+pub const VARINT_BYTES_MAX: usize = 10;
 
 /// How many bytes `value` takes as a varint.
-pub(crate) const fn varint_len(value: u64) -> usize {
+#[must_use]
+pub const fn varint_len(value: u64) -> usize {
     // 7 bits per byte; `| 1` because zero takes a byte too
     ((63 - (value | 1).leading_zeros()) / 7 + 1) as usize
 }
 
 /// Writes `value` at the start of `out`, which must be long enough, and returns its length.
 #[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
-pub(crate) fn write_varint(out: &mut [u8], mut value: u64) -> usize {
+pub fn write_varint(out: &mut [u8], mut value: u64) -> usize {
     let mut at = 0;
     while value >= 0x80 {
         out[at] = value as u8 | 0x80;
@@ -55,29 +56,33 @@ pub(crate) fn write_varint(out: &mut [u8], mut value: u64) -> usize {
 }
 
 /// Appends `value`.
-pub(crate) fn put_varint(out: &mut Vec<u8>, value: u64) {
+pub fn put_varint(out: &mut Vec<u8>, value: u64) {
     let mut bytes = [0; VARINT_BYTES_MAX];
     let len = write_varint(&mut bytes, value);
     out.extend_from_slice(&bytes[..len]);
 }
 
 /// Appends a length-delimited field.
-pub(crate) fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+pub fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
     put_varint(out, len_u64(bytes.len()));
     out.extend_from_slice(bytes);
 }
 
 /// A length as a protobuf number.
-pub(crate) const fn len_u64(len: usize) -> u64 {
+#[must_use]
+pub const fn len_u64(len: usize) -> u64 {
     len as u64
 }
 
 /// One field of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Value<'a> {
+pub enum Value<'a> {
+    /// A varint.
     Varint(u64),
+    /// Bytes with their length before them.
     Bytes(&'a [u8]),
+    /// 64 bits.
     Fixed64(u64),
     /// 32 bits, which nobody here looks into.
     Fixed,
@@ -85,22 +90,32 @@ pub(crate) enum Value<'a> {
 
 /// Walks the fields of a message in wire order.
 #[derive(Clone, Debug)]
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) const fn new(message: &'a [u8]) -> Self {
+    /// Walks this message.
+    #[must_use]
+    pub const fn new(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
 
     /// What comes after the fields walked so far.
-    pub(crate) const fn rest(&self) -> &'a [u8] {
+    #[must_use]
+    pub const fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// The next field: its number and value.
-    pub(crate) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, Malformed> {
+    /// The next field: its number and value; `None` at the end.
+    ///
+    /// # Errors
+    /// The bytes are no protobuf message.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator of results does not stop at the first error"
+    )]
+    pub fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
         }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::{Names, RuleOptions};
 use super::*;
-use crate::labels::{canonical, for_each};
+use crate::{canonical, for_each};
 
 type Pairs = Vec<(String, String)>;
 

@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use crate::labels::Labels;
+use crate::walk::Labels;
 use crate::wire::{
     FIELD_1_BYTES, FIELD_2_BYTES, Malformed, len_u64, put_bytes, put_varint, varint_len,
 };
