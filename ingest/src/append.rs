@@ -1,11 +1,10 @@
 //! Turns the compressed body of a request into positions of the log.
 //!
-//! The synchronous middle of the line: decompress, scan, intern, append, for each store the
+//! The synchronous middle of the line: decompress, scan and intern once, then append to each store the
 //! receiver forwards to. One per shard thread; its buffers are reused from request to request.
 //!
 //! # Invariants
-//! - Nothing is appended unless the whole body is well-formed: the first store's scan comes before
-//!   the first append, and later scans of the same bytes cannot fail.
+//! - Nothing is appended unless the whole body is well-formed: the scan comes before the first append.
 //!
 //! # Failure
 //! - Bad bytes: nothing happened. A store that takes no more: stores before it have the request
@@ -24,8 +23,10 @@ use crate::decode::snappy::Refused;
 use crate::decode::{
     Batch, Brought, Malformed, NotAllowed, Resolve, Slot, remote_write_v1, remote_write_v2,
 };
-use crate::intern::{Interner, RawRecords, Scratch};
+use crate::intern::{Interner, RawRecords, Scratch, Unsorted};
 use crate::negotiate::{Encoding, Message};
+use crate::options::ReceiverOptions;
+use crate::paths::{Front, Mapped, Paths, Spare, ToAliases, Way};
 
 /// What each buffer keeps between requests: a request of 20000 ordinary samples.
 const KEPT_BYTES_MAX: usize = 8 << 20;
@@ -77,49 +78,59 @@ impl Scanner {
 #[derive(Debug)]
 pub(crate) struct Appender {
     stores: Vec<(Store, Writer)>,
+    /// By the number of the receiver.
+    receivers: Vec<Paths>,
     decompressed: Vec<u8>,
     /// What the last request held.
     pub(crate) batch: Batch,
     scanner: Scanner,
     interning: Scratch,
+    spare: Spare,
+    mapped: Mapped,
     records: RawRecords,
 }
 
-/// Where a connection's requests go, and what came last on each way.
-#[derive(Clone, Debug)]
+/// Where a connection's requests come in, and what came last.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
-    /// Places in the list of stores.
-    pub(crate) stores: Vec<usize>,
-    /// The last series per store.
-    pub(crate) previous: Vec<SeriesRef>,
+    /// The number of the receiver.
+    receiver: usize,
+    /// The last series of the front, and the last alias.
+    previous: SeriesRef,
+    previous_alias: u32,
 }
 
 impl Route {
-    pub(crate) fn new(stores: &[usize]) -> Self {
+    /// A connection to the receiver of this number.
+    pub(crate) const fn new(receiver: usize) -> Self {
         Self {
-            stores: stores.to_vec(),
-            previous: vec![SeriesRef::NONE; stores.len()],
+            receiver,
+            previous: SeriesRef::NONE,
+            previous_alias: 0,
         }
     }
 }
 
 impl Appender {
     /// Takes one writer from each store.
-    pub(crate) fn new(stores: &[Store]) -> Result<Self, wal::Error> {
+    pub(crate) fn new(stores: &[Store], receivers: &[ReceiverOptions]) -> Result<Self, wal::Error> {
         let stores = stores
             .iter()
             .map(|store| Ok((store.clone(), store.writer()?)));
         Ok(Self {
             stores: stores.collect::<Result<_, wal::Error>>()?,
+            receivers: receivers.iter().map(Paths::new).collect(),
             decompressed: Vec::new(),
             batch: Batch::default(),
             scanner: Scanner::default(),
             interning: Scratch::default(),
+            spare: Spare::default(),
+            mapped: Mapped::default(),
             records: RawRecords::default(),
         })
     }
 
-    /// Appends a request; `positions` gets one entry per store of the route, to be waited for.
+    /// Appends a request; `positions` gets one entry per path of the receiver, to be waited for.
     pub(crate) fn append(
         &mut self,
         request: Incoming<'_>,
@@ -127,8 +138,18 @@ impl Appender {
         positions: &mut Vec<Position>,
     ) -> Result<(), Failure> {
         positions.clear();
-        self.scanner.buffers.repeats.begin(request.now);
-        let appended = self.append_to_each(request, route, positions);
+        self.batch.clear();
+        self.scanner
+            .buffers
+            .repeats
+            .begin(route.receiver, request.now);
+        // Lent, so that what it needs of the rest can be lent beside it.
+        let mut decompressed = std::mem::take(&mut self.decompressed);
+        let appended = (request.encoding)
+            .decompress(request.compressed, request.claimed, &mut decompressed)
+            .map_err(Failure::Compression)
+            .and_then(|body| self.append_body((request, body), route, positions));
+        self.decompressed = decompressed;
         if appended.is_err() {
             self.scanner.buffers.repeats.forget();
         }
@@ -136,45 +157,111 @@ impl Appender {
         appended
     }
 
-    fn append_to_each(
+    fn append_body(
         &mut self,
-        request: Incoming<'_>,
+        (request, body): (Incoming<'_>, &[u8]),
         route: &mut Route,
         positions: &mut Vec<Position>,
     ) -> Result<(), Failure> {
-        self.batch.clear();
-        let Incoming {
-            compressed,
-            claimed,
-            message,
-            encoding,
-            ..
-        } = request;
-        let body = encoding
-            .decompress(compressed, claimed, &mut self.decompressed)
-            .map_err(Failure::Compression)?;
-        if route.stores.is_empty() {
+        // Lent, as above.
+        let mut receivers = std::mem::take(&mut self.receivers);
+        let paths = &mut receivers[route.receiver];
+        positions.resize(paths.ways.len(), Position::default());
+        paths.aliases.begin(request.now);
+        let appended = if paths.ways.is_empty() {
             let nowhere = &mut Nowhere::default();
-            return self.scanner.scan(message, body, nowhere, &mut self.batch);
-        }
-        for (at, previous) in route.stores.iter().zip(&mut route.previous) {
-            self.batch.clear();
-            let (store, writer) = &mut self.stores[*at];
-            // Until the samples are appended, or a series could be given up under them.
-            let series = store.series().guard();
-            let mut interner = Interner::new(&series, &mut self.interning, *previous);
-            self.scanner.buffers.repeats.store = *at;
-            self.scanner
-                .scan(message, body, &mut interner, &mut self.batch)?;
-            *previous = interner.define_new(&mut self.batch).map_err(Failure::Log)?;
-            let samples = &self.batch.samples;
-            let position = self
-                .records
-                .with(body, &self.batch, |records| writer.append(samples, records))
-                .map_err(Failure::Log)?;
-            positions.push(position);
+            (self.scanner).scan(request.message, body, nowhere, &mut self.batch)
+        } else if let Some(front) = paths.front {
+            self.through_store((request, body), (&mut *paths, front), route, positions)
+        } else {
+            self.through_aliases((request, body), paths, route, positions)
+        };
+        paths.report();
+        self.receivers = receivers;
+        appended
+    }
+
+    /// The straight path: from the bytes to the refs of the first writer without rules, and on.
+    fn through_store(
+        &mut self,
+        (request, body): (Incoming<'_>, &[u8]),
+        (paths, front): (&mut Paths, usize),
+        route: &mut Route,
+        positions: &mut [Position],
+    ) -> Result<(), Failure> {
+        let at = paths.ways[front].store;
+        let store = self.stores[at].0.clone();
+        // Until the samples are appended, or a series could be given up under them.
+        let series = store.series().guard();
+        let unsorted = Unsorted {
+            aliases: &mut paths.aliases,
+            derived: &mut paths.unsorted,
+            previous: route.previous_alias,
+        };
+        let mut interner =
+            Interner::new(&series, &mut self.interning, route.previous).with(unsorted);
+        (self.scanner).scan(request.message, body, &mut interner, &mut self.batch)?;
+        route.previous_alias = interner.previous_alias();
+        route.previous = interner.define_new(&mut self.batch).map_err(Failure::Log)?;
+        let writer = &mut self.stores[at].1;
+        let samples = &self.batch.samples;
+        positions[front] = self
+            .records
+            .with((body, &self.batch), &self.batch.records, |records| {
+                writer.append(samples, records)
+            })
+            .map_err(Failure::Log)?;
+        for (number, way) in paths.ways.iter_mut().enumerate() {
+            if number != front {
+                positions[number] = self.append_mapped(body, &series, way)?;
+            }
         }
         Ok(())
+    }
+
+    /// Rules stand before every writer: what was sent has no ref in any store.
+    fn through_aliases(
+        &mut self,
+        (request, body): (Incoming<'_>, &[u8]),
+        paths: &mut Paths,
+        route: &mut Route,
+        positions: &mut [Position],
+    ) -> Result<(), Failure> {
+        let mut to_aliases = ToAliases {
+            aliases: &mut paths.aliases,
+            spare: &mut self.spare,
+            previous: route.previous_alias,
+        };
+        (self.scanner).scan(request.message, body, &mut to_aliases, &mut self.batch)?;
+        route.previous_alias = to_aliases.previous;
+        for (position, way) in positions.iter_mut().zip(&mut paths.ways) {
+            *position = self.append_mapped(body, &paths.aliases, way)?;
+        }
+        Ok(())
+    }
+
+    /// Appends the batch to the store of a way, as the series its rules make of those of the front.
+    fn append_mapped(
+        &mut self,
+        body: &[u8],
+        front: &impl Front,
+        way: &mut Way,
+    ) -> Result<Position, Failure> {
+        let (store, writer) = &mut self.stores[way.store];
+        let series = store.series().guard();
+        let ways = (&mut way.derived, &mut way.rules);
+        self.mapped
+            .map((front, &self.batch), ways, &series)
+            .map_err(Failure::Log)?;
+        self.batch.refused.extend(&mut self.mapped.refused);
+        let Mapped {
+            samples, records, ..
+        } = &self.mapped;
+        self.records
+            .with((body, &self.batch), records, |records| {
+                writer.append(samples, records)
+            })
+            .map_err(Failure::Log)
     }
 
     fn shrink(&mut self) {
@@ -188,6 +275,7 @@ impl Appender {
         self.scanner.buffers.shrink(KEPT_BYTES_MAX);
         self.interning.shrink(KEPT_BYTES_MAX);
         self.records.shrink(KEPT_BYTES_MAX);
+        self.mapped.shrink(KEPT_BYTES_MAX);
     }
 
     /// Forgets the last request and gives back what it took beyond the ordinary.

@@ -52,7 +52,7 @@ impl Connection {
         // A new connection is expected to say something soon: it gets the time of a head.
         let deadline = Instant::now() + receiver.options.read_timeout;
         Self {
-            route: RefCell::new(Route::new(&receiver.options.stores)),
+            route: RefCell::new(Route::new(receiver.number)),
             positions: RefCell::default(),
             read_deadline: Cell::new(Some(deadline)),
             write_deadline: Cell::new(None),

@@ -67,6 +67,8 @@ pub(crate) struct Worker {
 /// One receiver on one shard thread.
 #[derive(Debug)]
 pub(crate) struct Receiver {
+    /// Its place in the list of receivers.
+    pub(crate) number: usize,
     pub(crate) options: Arc<ReceiverOptions>,
     pub(crate) stats: Arc<ReceiverStats>,
     pub(crate) worker: Rc<Worker>,
@@ -182,8 +184,8 @@ async fn take_body(
     );
     drop(compressed);
     let answer = appended?;
-    for (store, position) in receiver.options.stores.iter().zip(&positions) {
-        let mut durable = receiver.worker.durables[*store].clone();
+    for (path, position) in receiver.options.paths.iter().zip(&positions) {
+        let mut durable = receiver.worker.durables[path.store].clone();
         if let Err(error) = durable.reached(*position).await {
             receiver.worker.appender.borrow_mut().forget_metadata();
             return Err(Answer::log(&error));
@@ -252,7 +254,7 @@ fn append(
     }
     receiver
         .counters()
-        .stored(&appender.batch, route.stores.is_empty());
+        .stored(&appender.batch, receiver.options.paths.is_empty());
     receiver
         .counters()
         .metadata_known(appender.metadata_held_back());

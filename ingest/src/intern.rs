@@ -20,8 +20,10 @@ use std::ops::Range;
 
 use wal::{NewSeries, SeriesGuard, SeriesRef};
 
+use crate::aliases::Aliases;
 use crate::decode::labels::{LabelSet, SHOWN_BYTES_MAX};
-use crate::decode::{Batch, Brought, Malformed, NotAllowed, Resolve, Slot};
+use crate::decode::{Batch, Brought, Malformed, NotAllowed, RecordAt, Resolve, Slot};
+use crate::paths::{Derived, What};
 
 /// A series to be defined when the whole request has been read.
 #[derive(Debug)]
@@ -50,6 +52,50 @@ impl Scratch {
     }
 }
 
+/// What labels that come unsorted stand for: the bytes as they were sent are an alias of the series,
+/// so that they are sorted once and not each time.
+#[derive(Debug)]
+pub(crate) struct Unsorted<'s> {
+    pub(crate) aliases: &'s mut Aliases,
+    /// The series of each alias.
+    pub(crate) derived: &'s mut Derived,
+    /// The alias before this one on the connection; 0 at its start.
+    pub(crate) previous: u32,
+}
+
+impl Unsorted<'_> {
+    /// The series of this alias, if it still has one; the next prediction goes on from there.
+    fn follow(&mut self, alias: u32, table: &SeriesGuard<'_>) -> Option<SeriesRef> {
+        let identity = self.aliases.identity(alias);
+        let What::Series(series, _) = self.derived.known(alias, identity, table) else {
+            return None;
+        };
+        self.aliases.learn(self.previous, alias);
+        self.previous = alias;
+        Some(series)
+    }
+
+    fn predicted(&mut self, series: &[u8], table: &SeriesGuard<'_>) -> Option<(SeriesRef, usize)> {
+        let (alias, length) = self.aliases.predicted(self.previous, series)?;
+        Some((self.follow(alias, table)?, length))
+    }
+
+    fn find(&mut self, labels: &[u8], table: &SeriesGuard<'_>) -> Option<SeriesRef> {
+        let alias = self.aliases.find(labels)?;
+        self.follow(alias, table)
+    }
+
+    /// Remembers that these labels are that series.
+    fn remember(&mut self, labels: &[u8], series: SeriesRef, table: &SeriesGuard<'_>) {
+        let known = self.aliases.find(labels);
+        let alias = known.unwrap_or_else(|| self.aliases.insert(labels));
+        let (identity, record) = (self.aliases.identity(alias), table.record(series));
+        (self.derived).remember(alias, identity, What::Series(series, record));
+        self.aliases.learn(self.previous, alias);
+        self.previous = alias;
+    }
+}
+
 /// Resolves the series of one request in one store.
 #[derive(Debug)]
 pub struct Interner<'s> {
@@ -59,6 +105,7 @@ pub struct Interner<'s> {
     before: SeriesRef,
     /// The series before this one; `None` behind one that has no ref yet.
     previous: Option<SeriesRef>,
+    unsorted: Option<Unsorted<'s>>,
 }
 
 impl<'s> Interner<'s> {
@@ -72,7 +119,23 @@ impl<'s> Interner<'s> {
             scratch,
             before,
             previous: Some(before),
+            unsorted: None,
         }
+    }
+
+    /// Remembers labels that come unsorted.
+    pub(crate) fn with(self, unsorted: Unsorted<'s>) -> Self {
+        Self {
+            unsorted: Some(unsorted),
+            ..self
+        }
+    }
+
+    /// The last alias, for the connection's next request.
+    pub(crate) fn previous_alias(&self) -> u32 {
+        self.unsorted
+            .as_ref()
+            .map_or(0, |unsorted| unsorted.previous)
     }
 
     /// Defines the series that were new and gives what they brought its ref. Returns the last
@@ -132,6 +195,13 @@ impl<'s> Interner<'s> {
         Slot::Known(series)
     }
 
+    /// The series of the alias that is expected next, if labels came unsorted before.
+    fn predicted_unsorted(&mut self, series: &[u8]) -> Option<(SeriesRef, usize)> {
+        let (found, length) = self.unsorted.as_mut()?.predicted(series, self.table)?;
+        self.previous = Some(found);
+        Some((found, length))
+    }
+
     /// Parses and checks the labels, and finds the series by its canonical form or notes it as new.
     fn unknown(
         &mut self,
@@ -156,6 +226,10 @@ impl<'s> Interner<'s> {
         let canonical = arena.get(start..).unwrap_or_default();
         let hash = self.table.hash(canonical);
         if let Some(series) = self.table.find(hash, canonical) {
+            if let (Some(unsorted), [field]) = (&mut self.unsorted, fields) {
+                let labels = body.get(field.clone()).unwrap_or_default();
+                unsorted.remember(labels, series, self.table);
+            }
             arena.truncate(start);
             return Ok(Ok(self.found(series)));
         }
@@ -172,7 +246,10 @@ impl<'s> Interner<'s> {
 impl Resolve for Interner<'_> {
     #[inline]
     fn predicted(&mut self, series: &[u8]) -> Option<(SeriesRef, usize)> {
-        let guess = self.table.predicted(self.previous?);
+        let Some(previous) = self.previous else {
+            return self.predicted_unsorted(series);
+        };
+        let guess = self.table.predicted(previous);
         let labels = self.table.labels(guess);
         // A label more behind the equal bytes is another label set.
         if labels.is_empty()
@@ -180,7 +257,7 @@ impl Resolve for Interner<'_> {
             || series.get(labels.len()) == Some(&crate::decode::labels::LABEL_TAG)
             || !self.table.confirm(guess)
         {
-            return None;
+            return self.predicted_unsorted(series);
         }
         self.previous = Some(guess);
         Some((guess, labels.len()))
@@ -206,6 +283,12 @@ impl Resolve for Interner<'_> {
             if let Some(series) = self.table.find(self.table.hash(labels), labels) {
                 return Ok(Ok(self.found(series)));
             }
+            if let Some(unsorted) = &mut self.unsorted
+                && let Some(series) = unsorted.find(labels, self.table)
+            {
+                self.previous = Some(series);
+                return Ok(Ok(Slot::Known(series)));
+            }
         }
         self.unknown(body, fields, brought)
     }
@@ -216,15 +299,15 @@ impl Resolve for Interner<'_> {
 pub struct RawRecords(Vec<wal::RawRecord<'static>>);
 
 impl RawRecords {
-    /// Calls `with` with the batch's records.
+    /// Calls `with` with these records of a batch.
     pub fn with<T>(
         &mut self,
-        body: &[u8],
-        batch: &Batch,
+        (body, batch): (&[u8], &Batch),
+        records_at: &[RecordAt],
         with: impl FnOnce(&[wal::RawRecord<'_>]) -> T,
     ) -> T {
         let mut records: Vec<wal::RawRecord<'_>> = mem::take(&mut self.0);
-        records.extend(batch.records.iter().map(|record| wal::RawRecord {
+        records.extend(records_at.iter().map(|record| wal::RawRecord {
             series: record.series,
             kind: record.kind,
             bytes: batch.bytes(body, &record.bytes),
@@ -426,7 +509,7 @@ mod tests {
     #[test]
     fn borrowed_records_reuse_their_memory() {
         let mut records = RawRecords::default();
-        let at = crate::decode::RecordAt {
+        let at = RecordAt {
             series: SeriesRef::new(1),
             kind: wal::RecordKind::Exemplar,
             bytes: 1..3,
@@ -436,7 +519,7 @@ mod tests {
             ..Batch::default()
         };
         let place = |records: &mut RawRecords, body: &[u8]| {
-            records.with(body, &batch, |records| {
+            records.with((body, &batch), &batch.records, |records| {
                 assert_eq!(records.len(), 10);
                 assert_eq!(records[9].bytes, &body[1..3]);
                 records.as_ptr().addr()

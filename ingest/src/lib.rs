@@ -16,6 +16,8 @@
 //! | `append` | compressed body -> positions in the log |
 //! | `decode` | body -> batch of samples and records |
 //! | `intern` | label bytes -> series refs of a store |
+//! | `aliases` | label bytes as they were sent -> numbers |
+//! | `paths` | the series of a receiver -> those of its writers, by relabel rules or without |
 //! | `answer` | outcome -> status and text |
 //! | `stats` | what happened -> numbers to read |
 //! | `prometheus_wal` | the log of a Prometheus -> its records, for import |
@@ -31,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod aliases;
 mod answer;
 mod append;
 mod connection;
@@ -41,6 +44,7 @@ pub mod intern;
 mod listen;
 mod negotiate;
 mod options;
+mod paths;
 pub mod prometheus_wal;
 pub mod proto;
 mod shard;
@@ -48,6 +52,7 @@ mod stats;
 
 pub use decode::labels::Reason;
 pub use error::Error;
-pub use options::{CONNECTIONS_MAX_DEFAULT, Message, ReceiverOptions, ShardsOptions};
+pub use options::{CONNECTIONS_MAX_DEFAULT, Message, Path, ReceiverOptions, ShardsOptions};
+pub use paths::{STAGES_MAX, Stage, StageStats};
 pub use shard::Shards;
 pub use stats::{CUT_OFF, DURATION_BUCKETS_US, ReceiverStats, STATUS_CODES, Snapshot};

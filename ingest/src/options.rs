@@ -1,11 +1,13 @@
 //! Turns what the configuration says about receiving into resolved settings.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wal::{IoEngine, SharedClock};
 
 pub use crate::negotiate::Message;
+use crate::paths::Stage;
 
 /// Connections per receiver when the setting is 0: enough for a fleet, and bounded.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 16_384;
@@ -23,6 +25,26 @@ pub struct ShardsOptions {
     pub clock: SharedClock,
 }
 
+/// One way from a receiver to a writer.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// Its index in the stores given to `Shards::start`.
+    pub store: usize,
+    /// The relabel components on the way, in order; at most [`STAGES_MAX`](crate::STAGES_MAX).
+    pub stages: Vec<Arc<Stage>>,
+}
+
+impl Path {
+    /// Straight to this store.
+    #[must_use]
+    pub const fn plain(store: usize) -> Self {
+        Self {
+            store,
+            stages: Vec::new(),
+        }
+    }
+}
+
 /// One place where requests are received.
 #[derive(Clone, Debug)]
 pub struct ReceiverOptions {
@@ -30,9 +52,9 @@ pub struct ReceiverOptions {
     pub name: String,
     /// Where to listen; port 0 lets the system choose.
     pub address: SocketAddr,
-    /// Where requests go: indexes into the stores given to `Shards::start`, in the order of
-    /// `forward_to`. Empty: requests are checked, counted and dropped.
-    pub stores: Vec<usize>,
+    /// Where requests go, in the order of `forward_to`. Empty: requests are checked, counted and
+    /// dropped.
+    pub paths: Vec<Path>,
     /// The messages that are accepted; others are answered 415.
     pub messages: Vec<Message>,
     /// Most connections at a time; 0 means [`CONNECTIONS_MAX_DEFAULT`].
@@ -50,13 +72,14 @@ pub struct ReceiverOptions {
 }
 
 impl ReceiverOptions {
-    /// The defaults of `prometheus.receive_http`, with every message accepted.
+    /// The defaults of `prometheus.receive_http`, with every message accepted, straight to `stores`:
+    /// indexes into those given to `Shards::start`.
     #[must_use]
     pub fn new(name: impl Into<String>, address: SocketAddr, stores: Vec<usize>) -> Self {
         Self {
             name: name.into(),
             address,
-            stores,
+            paths: stores.into_iter().map(Path::plain).collect(),
             messages: Message::ALL.to_vec(),
             connections_max: 0,
             read_timeout: Duration::from_secs(30),

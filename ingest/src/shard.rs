@@ -40,6 +40,7 @@ use crate::connection::serve;
 use crate::http::{Receiver, Worker};
 use crate::listen::listen;
 use crate::options::{CONNECTIONS_MAX_DEFAULT, ReceiverOptions, ShardsOptions};
+use crate::paths::STAGES_MAX;
 use crate::stats::ReceiverStats;
 
 /// How long a shard waits after it could not accept.
@@ -94,7 +95,7 @@ impl Shards {
                 clock: options.clock.clone(),
                 grace: options.shutdown_grace,
                 receivers: Vec::new(),
-                appender: Appender::new(stores)?,
+                appender: Appender::new(stores, &receivers)?,
                 durables: stores.iter().map(Store::durable).collect(),
                 committers: Vec::new(),
                 stop: stopped.clone(),
@@ -173,8 +174,13 @@ fn check(
         ));
     }
     for receiver in receivers {
-        if receiver.stores.iter().any(|store| *store >= stores.len()) {
+        let paths = || receiver.paths.iter();
+        if paths().any(|path| path.store >= stores.len()) {
             let text = format!("{} forwards to a store that does not exist", receiver.name);
+            return Err(Error::Options(text));
+        }
+        if paths().any(|path| path.stages.len() > STAGES_MAX) {
+            let text = format!("{} forwards through too many components", receiver.name);
             return Err(Error::Options(text));
         }
     }
@@ -269,8 +275,9 @@ async fn run(shard: Shard) {
         buffers: RefCell::default(),
     });
     let mut receivers = JoinSet::new();
-    for (options, stats, listener) in shard.receivers {
+    for (number, (options, stats, listener)) in shard.receivers.into_iter().enumerate() {
         let receiver = Rc::new(Receiver {
+            number,
             options,
             stats,
             worker: worker.clone(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::common::*;
-use ingest::{Error, ReceiverOptions, Shards, ShardsOptions};
+use ingest::{Error, Path, ReceiverOptions, Shards, ShardsOptions};
 use wal::{IoEngine, Store, StoreOptions, SystemClock};
 
 #[test]
@@ -56,7 +56,7 @@ fn a_receiver_of_two_stores_answers_when_both_are_durable() {
     for engine in engines() {
         let mut setup = Setup::new(engine);
         setup.stores = 2;
-        setup.receiver.stores = vec![1, 0];
+        setup.receiver.paths = vec![Path::plain(1), Path::plain(0)];
         let running = setup.start();
         assert_eq!(running.connect().post(&body("up", 1.0)).status, 204);
         for store in &running.stores {
@@ -73,7 +73,7 @@ fn a_receiver_of_two_stores_answers_when_both_are_durable() {
 fn a_receiver_without_store_checks_counts_and_drops() {
     for engine in engines() {
         let mut setup = Setup::new(engine);
-        setup.receiver.stores = vec![];
+        setup.receiver.paths = vec![];
         let running = setup.start();
         let mut client = running.connect();
         assert_eq!(client.post(&body("up", 1.0)).status, 204);

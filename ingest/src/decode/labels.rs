@@ -141,6 +141,17 @@ impl LabelSet {
         body: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Reason> {
+        let start = out.len();
+        if self.append_sorted(body, out)? {
+            return Ok(());
+        }
+        out.truncate(start);
+        Err(Reason::MissingMetricName)
+    }
+
+    /// As [`Self::append_canonical`], but labels without a metric name are labels too: rules may give
+    /// them one. Says whether there is one.
+    pub(crate) fn append_sorted(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<bool, Reason> {
         if self.has_too_many {
             return Err(Reason::LabelsTooLong);
         }
@@ -169,9 +180,6 @@ impl LabelSet {
             has_metric_name |= name == METRIC_NAME && !value.is_empty();
             length += name.len() + value.len();
         }
-        if !has_metric_name {
-            return Err(Reason::MissingMetricName);
-        }
         // A label has at most 3 tags and 3 lengths around it.
         if length + self.labels.len() * 18 > LABEL_BYTES_MAX {
             return Err(Reason::LabelsTooLong);
@@ -179,7 +187,7 @@ impl LabelSet {
         for (name, value) in &self.labels {
             append_label(out, bytes(name), bytes(value));
         }
-        Ok(())
+        Ok(has_metric_name)
     }
 
     /// The labels as a person reads them, lossy and cut at `length_max` bytes or a little more.
@@ -223,6 +231,25 @@ pub(crate) fn canonical(labels: &[(&[u8], &[u8])], out: &mut Vec<u8>) -> Result<
         set.labels.push((start..middle, middle..body.len()));
     }
     set.append_canonical(&body, out)
+}
+
+/// Whether a series may have these canonical labels, which rules have made.
+pub(crate) fn check_made(canonical: &[u8]) -> Result<(), Reason> {
+    if canonical.len() > LABEL_BYTES_MAX {
+        return Err(Reason::LabelsTooLong);
+    }
+    let mut has_metric_name = false;
+    for (name, value) in labels_of(canonical) {
+        if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
+            return Err(Reason::InvalidUtf8);
+        }
+        has_metric_name |= name == METRIC_NAME;
+    }
+    if has_metric_name {
+        Ok(())
+    } else {
+        Err(Reason::MissingMetricName)
+    }
 }
 
 /// Appends one label in canonical form; a label without value is left out.

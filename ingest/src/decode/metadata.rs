@@ -113,10 +113,10 @@ impl Described {
 #[derive(Default, Debug)]
 pub(crate) struct Repeats {
     written: HashMap<u64, Duration>,
-    /// The store that is written to.
-    pub(crate) store: usize,
+    /// The receiver that writes.
+    receiver: usize,
     /// Monotonic time.
-    pub(crate) now: Duration,
+    now: Duration,
     /// Metadata of the request that was not written again.
     pub(crate) held_back: usize,
 }
@@ -125,7 +125,7 @@ impl Repeats {
     /// The key of this metadata if it is to be written now.
     pub(crate) fn is_due(&mut self, message: Option<&[u8]>) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
-        (self.store, message?).hash(&mut hasher);
+        (self.receiver, message?).hash(&mut hasher);
         let key = hasher.finish();
         let last = self.written.get(&key);
         if last.is_some_and(|last| self.now.saturating_sub(*last) < REPEAT_EVERY) {
@@ -146,8 +146,8 @@ impl Repeats {
     }
 
     /// A request begins.
-    pub(crate) fn begin(&mut self, now: Duration) {
-        (self.now, self.held_back) = (now, 0);
+    pub(crate) fn begin(&mut self, receiver: usize, now: Duration) {
+        (self.receiver, self.now, self.held_back) = (receiver, now, 0);
     }
 
     /// What was written may not be in the log.
@@ -164,7 +164,7 @@ mod tests {
     fn the_same_metadata_is_written_once_a_minute_to_each_store() {
         let mut repeats = Repeats::default();
         let mut is_written = |store, seconds, message: &[u8]| {
-            (repeats.store, repeats.now) = (store, Duration::from_secs(seconds));
+            repeats.begin(store, Duration::from_secs(seconds));
             let key = repeats.is_due(Some(message));
             repeats.wrote(key);
             key.is_some()

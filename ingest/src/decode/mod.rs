@@ -219,4 +219,24 @@ impl Refusals {
             self.first = Some((not_allowed.shown, not_allowed.reason));
         }
     }
+
+    /// One item more of the series refused last.
+    pub(crate) fn add_item(&mut self, reason: Reason) {
+        self.items[reason.index()] += 1;
+    }
+
+    /// Adds what was refused elsewhere.
+    pub(crate) fn extend(&mut self, other: &mut Self) {
+        let Some(first) = other.first.take() else {
+            return;
+        };
+        self.first.get_or_insert(first);
+        let each = |sums: &mut [u64], more: &[u64]| {
+            for (sum, more) in sums.iter_mut().zip(more) {
+                *sum += more;
+            }
+        };
+        each(&mut self.series, &other.series);
+        each(&mut self.items, &other.items);
+    }
 }

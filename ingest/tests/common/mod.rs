@@ -57,6 +57,10 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> Running {
+        self.try_start().unwrap()
+    }
+
+    pub(crate) fn try_start(self) -> Result<Running, ingest::Error> {
         let dir = tempfile::tempdir().unwrap();
         let stores: Vec<_> = (0..self.stores)
             .map(|at| Store::open(&dir.path().join(at.to_string()), self.store.clone()).unwrap())
@@ -67,12 +71,12 @@ impl Setup {
             shutdown_grace: self.grace,
             clock: SystemClock::shared(),
         };
-        let shards = Shards::start(&options, vec![self.receiver], &stores).unwrap();
-        Running {
+        let shards = Shards::start(&options, vec![self.receiver], &stores)?;
+        Ok(Running {
             shards,
             stores,
             _dir: dir,
-        }
+        })
     }
 }
 

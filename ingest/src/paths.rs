@@ -1,0 +1,396 @@
+//! Turns what a receiver read into what each of its writers gets, through relabel rules or without.
+//!
+//! A request is decoded once, whoever gets it. Its series are resolved at the front: in the table of
+//! the first writer that gets them as they are, or, where rules stand before every writer, in a list
+//! of [`Aliases`]. For every other writer what a front series became is remembered, so that in steady
+//! state each sample costs one lookup.
+//!
+//! # Invariants
+//! - What is remembered of a front series holds only while that number stands for the same labels and
+//!   while the series it became still has the record it had: both are compared each time. A wrong
+//!   number costs time, never a wrong series.
+//! - The rules of a path run in the order of its stages, on canonical labels.
+//! - A series is defined in a store only if a sample of it is about to be appended there.
+//!
+//! # Failure
+//! - A store that cannot define the series: nothing of the request is appended there.
+//! - Labels that rules make and that are not allowed (no name left) refuse the series in that store,
+//!   counted and answered as those that came so.
+//!
+//! # Limits
+//! - 32 bytes per front series and path beside the first plain one; aliases as `aliases` says.
+//! - Metadata is not relabeled: it is about families, and rules are about series.
+
+mod derive;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use labels::relabel::{Relabeled, Relabeler, Rule};
+use wal::SeriesGuard;
+
+use crate::aliases::{Aliases, Limits};
+use crate::decode::labels::{LabelSet, Reason, SHOWN_BYTES_MAX};
+use crate::decode::{Brought, Malformed, NotAllowed, Resolve, Slot};
+use crate::options::{Path, ReceiverOptions};
+
+pub use derive::STAGES_MAX;
+pub(crate) use derive::{Derived, Mapped, What};
+
+/// What aliases of labels that came unsorted may take, per receiver and shard thread: some 300,000
+/// of 11 labels. Nothing where labels come sorted.
+const UNSORTED_BYTES_MAX: usize = 128 << 20;
+const UNSORTED_ENTRIES_MAX: usize = 1 << 20;
+
+/// Most aliases where only their age limits them.
+const ENTRIES_MAX: usize = 1 << 24;
+/// Label bytes an alias may have on average; what has more is fewer.
+const BYTES_PER_ENTRY: usize = 1 << 10;
+
+/// A `prometheus.relabel` component on the way to a writer.
+#[derive(Debug)]
+pub struct Stage {
+    name: String,
+    rules: Arc<[Rule]>,
+    limits: Limits,
+    stats: StageStats,
+}
+
+impl Stage {
+    /// A component with these rules, which keeps the results of `entries_max` label sets per shard
+    /// thread, or, where that is 0, of those used within `ttl`.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        rules: Vec<Rule>,
+        entries_max: usize,
+        ttl: Duration,
+    ) -> Self {
+        let entries = if entries_max == 0 {
+            ENTRIES_MAX
+        } else {
+            entries_max.min(ENTRIES_MAX)
+        };
+        Self {
+            name: name.into(),
+            rules: rules.into(),
+            limits: Limits {
+                entries_max: entries,
+                bytes_max: entries.saturating_mul(BYTES_PER_ENTRY),
+                ttl: (entries_max == 0).then_some(ttl),
+            },
+            stats: StageStats::default(),
+        }
+    }
+
+    /// The component's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it did so far.
+    #[must_use]
+    pub const fn stats(&self) -> &StageStats {
+        &self.stats
+    }
+}
+
+/// What a relabel component did, over all shard threads and receivers.
+#[derive(Default, Debug)]
+pub struct StageStats {
+    /// Samples, exemplars and histograms that came.
+    pub processed: AtomicU64,
+    /// Samples, exemplars and histograms that went on.
+    pub written: AtomicU64,
+    /// Times in which what became of a series was known.
+    pub hits: AtomicU64,
+    /// Times in which the rules had to run.
+    pub misses: AtomicU64,
+    /// Label sets given up to make room.
+    pub deletes: AtomicU64,
+    /// Label sets given up because of their age.
+    pub ttl_evictions: AtomicU64,
+    /// Label sets whose result is kept.
+    pub size: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, more: u64) {
+    counter.fetch_add(more, Ordering::Relaxed);
+}
+
+/// A stage as one path of one shard thread sees it.
+#[derive(Debug)]
+struct Step {
+    stage: Arc<Stage>,
+    relabeler: Relabeler,
+    /// Whether this path is the one that counts for the stage: others may share it.
+    counts: bool,
+}
+
+/// The rules of one path.
+#[derive(Default, Debug)]
+pub(crate) struct Rules {
+    steps: Vec<Step>,
+    buffers: [Vec<u8>; 2],
+}
+
+/// What rules make of labels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Made<'r> {
+    Labels(&'r [u8]),
+    /// Dropped by the stage of this number.
+    Dropped(u8),
+}
+
+impl Rules {
+    /// Applies them to canonical labels.
+    fn apply<'r>(&'r mut self, labels: &'r [u8]) -> Made<'r> {
+        let [current, next] = &mut self.buffers;
+        let mut is_changed = false;
+        for (number, step) in (0..).zip(&mut self.steps) {
+            let input = if is_changed { &**current } else { labels };
+            match step.relabeler.apply(input) {
+                // Canonical labels are never malformed.
+                Some(Relabeled::AsItIs) | None => {}
+                Some(Relabeled::Dropped) => return Made::Dropped(number),
+                Some(Relabeled::Changed(changed)) => {
+                    next.clear();
+                    next.extend_from_slice(changed);
+                    std::mem::swap(current, next);
+                    is_changed = true;
+                }
+            }
+        }
+        Made::Labels(if is_changed { current } else { labels })
+    }
+
+    /// Counts what a request brought and how many of it each stage dropped.
+    fn count(&self, items: u64, dropped: &[u64], (hits, misses): (u64, u64)) {
+        let mut left = items;
+        for (number, step) in self.steps.iter().enumerate() {
+            let gone = dropped.get(number).copied().unwrap_or(0);
+            if step.counts {
+                let stats = &step.stage.stats;
+                add(&stats.processed, left);
+                add(&stats.written, left - gone);
+                add(&stats.hits, hits);
+                add(&stats.misses, misses);
+            }
+            left -= gone;
+        }
+    }
+}
+
+/// One way from a receiver to a writer.
+#[derive(Debug)]
+pub(crate) struct Way {
+    /// The writer's place in the list of stores.
+    pub(crate) store: usize,
+    pub(crate) rules: Rules,
+    pub(crate) derived: Derived,
+}
+
+/// All ways of one receiver on one shard thread.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    pub(crate) ways: Vec<Way>,
+    /// The way whose store's table is the front; none where rules stand before all.
+    pub(crate) front: Option<usize>,
+    /// The front without a store, or the labels that came unsorted.
+    pub(crate) aliases: Aliases,
+    /// What aliases of unsorted labels are in the front's store.
+    pub(crate) unsorted: Derived,
+    /// What was reported about the aliases.
+    reported: (u64, [u64; 2]),
+}
+
+impl Paths {
+    pub(crate) fn new(options: &ReceiverOptions) -> Self {
+        let mut counted: Vec<&[Arc<Stage>]> = Vec::new();
+        let mut ways = Vec::new();
+        for Path { store, stages } in &options.paths {
+            let mut steps = Vec::new();
+            for (number, stage) in stages.iter().enumerate() {
+                let so_far = stages.get(..=number).unwrap_or_default();
+                let is_same = |other: &&[Arc<Stage>]| {
+                    other.len() == so_far.len()
+                        && other.iter().zip(so_far).all(|(a, b)| Arc::ptr_eq(a, b))
+                };
+                let counts = !counted.iter().any(is_same);
+                counted.push(so_far);
+                steps.push(Step {
+                    stage: stage.clone(),
+                    relabeler: Relabeler::new(stage.rules.clone()),
+                    counts,
+                });
+            }
+            ways.push(Way {
+                store: *store,
+                rules: Rules {
+                    steps,
+                    ..Rules::default()
+                },
+                derived: Derived::default(),
+            });
+        }
+        let front = ways.iter().position(|way| way.rules.steps.is_empty());
+        let aliases = Aliases::new(limits(&ways, front.is_some()));
+        Self {
+            ways,
+            front,
+            aliases,
+            unsorted: Derived::default(),
+            reported: (0, [0; 2]),
+        }
+    }
+
+    /// Tells the components of the first stages how many results are kept.
+    pub(crate) fn report(&mut self) {
+        if self.front.is_some() {
+            return;
+        }
+        let (size, given_up) = (self.aliases.len() as u64, self.aliases.given_up());
+        let (size_before, before) = std::mem::replace(&mut self.reported, (size, given_up));
+        if size == size_before && given_up == before {
+            return;
+        }
+        for step in self.ways.iter().flat_map(|way| &way.rules.steps) {
+            if step.counts {
+                let stats = &step.stage.stats;
+                // Wraps around where it became less, and so does the sum.
+                add(&stats.size, size.wrapping_sub(size_before));
+                add(&stats.deletes, given_up[0] - before[0]);
+                add(&stats.ttl_evictions, given_up[1] - before[1]);
+            }
+        }
+    }
+}
+
+/// The widest of the limits of the stages; one for unsorted labels where there is a plain way.
+fn limits(ways: &[Way], has_front: bool) -> Limits {
+    let unsorted = Limits {
+        entries_max: UNSORTED_ENTRIES_MAX,
+        bytes_max: UNSORTED_BYTES_MAX,
+        ttl: None,
+    };
+    if has_front {
+        return unsorted;
+    }
+    let stages = ways.iter().flat_map(|way| &way.rules.steps);
+    let widest = stages.map(|step| step.stage.limits).reduce(|a, b| Limits {
+        entries_max: a.entries_max.max(b.entries_max),
+        bytes_max: a.bytes_max.max(b.bytes_max),
+        ttl: a.ttl.zip(b.ttl).map(|(a, b)| a.max(b)),
+    });
+    widest.unwrap_or(unsorted)
+}
+
+/// The labels behind the numbers of a front.
+pub(crate) trait Front {
+    /// What tells these labels from others of the same number; 0 if there are none.
+    fn identity(&self, number: u32) -> u64;
+    /// Puts the canonical labels into `out`, or says why they are not allowed.
+    fn labels(&self, number: u32, out: &mut Vec<u8>) -> Result<(), Reason>;
+}
+
+impl Front for SeriesGuard<'_> {
+    #[inline]
+    fn identity(&self, number: u32) -> u64 {
+        self.record(wal::SeriesRef::new(number))
+    }
+
+    fn labels(&self, number: u32, out: &mut Vec<u8>) -> Result<(), Reason> {
+        out.extend_from_slice(self.labels(wal::SeriesRef::new(number)));
+        Ok(())
+    }
+}
+
+impl Front for Aliases {
+    #[inline]
+    fn identity(&self, number: u32) -> u64 {
+        Self::identity(self, number)
+    }
+
+    fn labels(&self, number: u32, out: &mut Vec<u8>) -> Result<(), Reason> {
+        let (bytes, mut set) = (self.bytes(number), LabelSet::default());
+        // They were read when the alias was made.
+        if set
+            .read(bytes, std::slice::from_ref(&(0..bytes.len())))
+            .is_err()
+        {
+            return Err(Reason::MissingMetricName);
+        }
+        set.append_sorted(bytes, out).map(|_has_name| ())
+    }
+}
+
+/// Buffers of the alias front; owned by a shard thread.
+#[derive(Default, Debug)]
+pub(crate) struct Spare {
+    set: LabelSet,
+    canonical: Vec<u8>,
+}
+
+/// Resolves the series of one request to aliases.
+#[derive(Debug)]
+pub(crate) struct ToAliases<'p> {
+    pub(crate) aliases: &'p mut Aliases,
+    pub(crate) spare: &'p mut Spare,
+    /// The alias before this one on the connection; 0 at its start.
+    pub(crate) previous: u32,
+}
+
+impl ToAliases<'_> {
+    fn found(&mut self, alias: u32) -> Slot {
+        self.aliases.learn(self.previous, alias);
+        self.previous = alias;
+        Slot::Known(wal::SeriesRef::new(alias))
+    }
+}
+
+impl Resolve for ToAliases<'_> {
+    #[inline]
+    fn predicted(&mut self, series: &[u8]) -> Option<(wal::SeriesRef, usize)> {
+        let (alias, length) = self.aliases.predicted(self.previous, series)?;
+        self.previous = alias;
+        Some((wal::SeriesRef::new(alias), length))
+    }
+
+    fn resolve(
+        &mut self,
+        body: &[u8],
+        fields: &[Range<usize>],
+        _: &Brought,
+    ) -> Result<Result<Slot, NotAllowed>, Malformed> {
+        if let [field] = fields {
+            let bytes = body.get(field.clone()).unwrap_or_default();
+            // The same series several times in a row keeps the prediction of what follows it.
+            if !bytes.is_empty() && self.aliases.bytes(self.previous) == bytes {
+                return Ok(Ok(Slot::Known(wal::SeriesRef::new(self.previous))));
+            }
+            if let Some(alias) = self.aliases.find(bytes) {
+                return Ok(Ok(self.found(alias)));
+            }
+        }
+        let Spare { set, canonical } = &mut *self.spare;
+        set.read(body, fields)?;
+        canonical.clear();
+        if let Err(reason) = set.append_sorted(body, canonical) {
+            let shown = set.show(body, SHOWN_BYTES_MAX);
+            return Ok(Err(NotAllowed { reason, shown }));
+        }
+        let alias = match fields {
+            [field] => self
+                .aliases
+                .insert(body.get(field.clone()).unwrap_or_default()),
+            _ => match self.aliases.find(canonical) {
+                Some(alias) => alias,
+                None => self.aliases.insert(canonical),
+            },
+        };
+        Ok(Ok(self.found(alias)))
+    }
+}
