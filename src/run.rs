@@ -211,6 +211,7 @@ impl Agent {
             engine,
             clock: clock.clone(),
             stores: Vec::new(),
+            relabels: plan.relabels.iter().map(|one| one.stage.clone()).collect(),
             receivers: receiver_sources(&plan, &shards),
             endpoints: Vec::new(),
         };
@@ -407,7 +408,8 @@ fn receiver_options(component: &component::ReceiveHttp) -> ReceiverOptions {
         read_timeout: component.read_timeout,
         write_timeout: component.write_timeout,
         idle_timeout: component.idle_timeout,
-        ..ReceiverOptions::new(&component.id, component.address, component.writers.clone())
+        paths: component.paths.clone(),
+        ..ReceiverOptions::new(&component.id, component.address, Vec::new())
     }
 }
 

@@ -10,36 +10,48 @@
 mod http_client;
 mod logging;
 mod receive_http;
+mod relabel;
 mod relabel_rule;
 mod remote_write;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use config::{Block, CapsuleKind, Diagnostic, Diagnostics, File, Handle, Scope, Target};
+use config::{Block, Capsule, CapsuleKind, Diagnostic, Diagnostics, File, Handle, Scope, Target};
+use ingest::Path;
 
 pub(crate) use logging::{Logging, Logs};
 pub(crate) use receive_http::ReceiveHttp;
+pub(crate) use relabel::Relabel;
 pub(crate) use remote_write::RemoteWrite;
 
 /// Names of everything a file may contain, for the message about what it may not.
-const KNOWN: [&str; 3] = [logging::NAME, receive_http::NAME, remote_write::NAME];
+const KNOWN: [&str; 4] = [
+    logging::NAME,
+    receive_http::NAME,
+    relabel::NAME,
+    remote_write::NAME,
+];
 
-/// What a `receiver` export stands for: the writer with this number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Most ways from a receiver to writers: components that forward to each other twice double them.
+const PATHS_MAX: usize = 64;
+
+/// What a `receiver` export stands for: every way from there to a writer.
+#[derive(Clone, Debug)]
 pub(crate) struct MetricsReceiver {
-    /// Index into [`Plan::writers`].
-    pub(crate) writer: usize,
+    /// Stores are indexes into [`Plan::writers`].
+    pub(crate) paths: Vec<Path>,
 }
 
 impl CapsuleKind for MetricsReceiver {
     const KIND: &'static str = "MetricsReceiver";
 }
 
-/// The writers a `forward_to` list names, in its order; `null` entries are left out.
-pub(crate) fn writers_of(list: Vec<Handle<MetricsReceiver>>) -> Vec<usize> {
+/// The ways a `forward_to` list opens, in its order; `null` entries are left out.
+pub(crate) fn paths_of(list: Vec<Handle<MetricsReceiver>>) -> Vec<Path> {
     list.into_iter()
         .filter_map(Handle::into_inner)
-        .map(|receiver| receiver.writer)
+        .flat_map(|receiver| receiver.paths.clone())
         .collect()
 }
 
@@ -50,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) logging: Logging,
     /// One store each, with its endpoints.
     pub(crate) writers: Vec<RemoteWrite>,
+    /// What stands in between.
+    pub(crate) relabels: Vec<Relabel>,
     /// Where data comes in.
     pub(crate) receivers: Vec<ReceiveHttp>,
 }
@@ -171,12 +185,17 @@ fn evaluate(block: &Block, scope: &mut Scope, plan: &mut Plan) -> Result<(), Dia
         remote_write::NAME => {
             let writer = plan.writers.len();
             // Exported even if it fails: what refers to it is not at fault.
-            let receiver = config::Capsule::new(
-                MetricsReceiver::KIND,
-                std::sync::Arc::new(MetricsReceiver { writer }),
-            );
-            scope.set_path(&format!("{}.receiver", block.id()), receiver);
+            export(block, scope, vec![Path::plain(writer)]);
             plan.writers.push(remote_write::read(block, scope)?);
+        }
+        relabel::NAME => {
+            let relabel = relabel::read(block, scope).inspect_err(|_| {
+                // As above.
+                export(block, scope, Vec::new());
+            })?;
+            export(block, scope, relabel.paths.clone());
+            scope.set_path(&format!("{}.rules", block.id()), relabel.rules.clone());
+            plan.relabels.push(relabel);
         }
         receive_http::NAME => plan.receivers.push(receive_http::read(block, scope)?),
         name => {
@@ -184,6 +203,11 @@ fn evaluate(block: &Block, scope: &mut Scope, plan: &mut Plan) -> Result<(), Dia
         }
     }
     Ok(())
+}
+
+fn export(block: &Block, scope: &mut Scope, paths: Vec<Path>) {
+    let receiver = Capsule::new(MetricsReceiver::KIND, Arc::new(MetricsReceiver { paths }));
+    scope.set_path(&format!("{}.receiver", block.id()), receiver);
 }
 
 #[cfg(test)]
@@ -210,7 +234,12 @@ mod tests {
              prometheus.remote_write \"b\" {}\n",
         )
         .unwrap();
-        assert_eq!(plan.receivers[0].writers, [1, 0]);
+        let stores: Vec<_> = plan.receivers[0]
+            .paths
+            .iter()
+            .map(|path| path.store)
+            .collect();
+        assert_eq!(stores, [1, 0]);
         assert_eq!(plan.receivers[0].address.to_string(), "127.0.0.1:9009");
         assert_eq!(plan.writers[0].id, "prometheus.remote_write.a");
     }
@@ -227,11 +256,47 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_between_is_on_the_way_in_order() {
+        let plan = load(
+            "prometheus.receive_http \"in\" {\n\
+             forward_to = [prometheus.relabel.a.receiver, prometheus.remote_write.w.receiver]\n}\n\
+             prometheus.relabel \"a\" {\n\
+             forward_to = [prometheus.relabel.b.receiver, prometheus.remote_write.v.receiver]\n}\n\
+             prometheus.relabel \"b\" {\nforward_to = [prometheus.remote_write.w.receiver]\n}\n\
+             prometheus.remote_write \"v\" {}\nprometheus.remote_write \"w\" {}\n",
+        )
+        .unwrap();
+        let ways: Vec<(usize, Vec<&str>)> = plan.receivers[0]
+            .paths
+            .iter()
+            .map(|path| (path.store, path.stages.iter().map(|s| s.name()).collect()))
+            .collect();
+        let (a, b) = ("prometheus.relabel.a", "prometheus.relabel.b");
+        assert_eq!(ways, [(1, vec![a, b]), (0, vec![a]), (1, vec![])]);
+    }
+
+    #[test]
+    fn ways_that_double_and_double_again_are_refused() {
+        let mut text = String::from("prometheus.remote_write \"w\" {}\n");
+        let mut next = "prometheus.remote_write.w.receiver".to_owned();
+        for at in 0..8 {
+            text +=
+                &format!("prometheus.relabel \"r{at}\" {{\nforward_to = [{next}, {next}]\n}}\n");
+            next = format!("prometheus.relabel.r{at}.receiver");
+        }
+        let message = refused(&text);
+        assert!(
+            message.contains("leads to more than 64 writers"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn an_unknown_component_is_named_with_what_there_is() {
         assert_eq!(
             refused("prometheus.scrap \"x\" {}\n"),
             "a.penstock:1:1: cannot find the definition of component name \"prometheus.scrap\"; \
-             there are logging, prometheus.receive_http, prometheus.remote_write"
+             there are logging, prometheus.receive_http, prometheus.relabel, prometheus.remote_write"
         );
     }
 

@@ -4,22 +4,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddr
 use std::time::Duration;
 
 use config::{Block, BodyReader, Diagnostics, Handle, Scope};
-use ingest::Message;
+use ingest::{Message, Path};
 
-use super::{MetricsReceiver, writers_of};
+use super::{MetricsReceiver, PATHS_MAX, paths_of};
 
 pub(crate) const NAME: &str = "prometheus.receive_http";
 const DEFAULT_PORT: u16 = 8080;
 
 /// A `prometheus.receive_http` component.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ReceiveHttp {
     /// `prometheus.receive_http.LABEL`.
     pub(crate) id: String,
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// Indexes of the writers it feeds, in order.
-    pub(crate) writers: Vec<usize>,
+    /// The ways to the writers it feeds, in order.
+    pub(crate) paths: Vec<Path>,
     /// The messages it accepts.
     pub(crate) messages: Vec<Message>,
     /// Most connections; 0: the default of the server.
@@ -36,13 +36,17 @@ pub(crate) fn read(block: &Block, scope: &Scope) -> Result<ReceiveHttp, Diagnost
         let mut component = ReceiveHttp {
             id: block.id(),
             address: SocketAddr::new(any_address(), DEFAULT_PORT),
-            writers: writers_of(forward_to),
+            paths: paths_of(forward_to),
             messages,
             conn_limit: 0,
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
         };
+        if component.paths.len() > PATHS_MAX {
+            let problem = format!("leads to more than {PATHS_MAX} writers");
+            r.refuse("forward_to", problem);
+        }
         r.block("http", |r| read_http(r, &mut component));
         component
     })

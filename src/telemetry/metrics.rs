@@ -4,11 +4,13 @@
 //! `prometheus_remote_write_wal_*`, `prometheus_receive_http_*`); what only Penstock has is
 //! `penstock_*`. Everything is read when scraped; nothing is kept here.
 
+mod relabel;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ingest::{DURATION_BUCKETS_US, Reason, ReceiverStats, STATUS_CODES};
+use ingest::{DURATION_BUCKETS_US, Reason, ReceiverStats, STATUS_CODES, Stage};
 use shipper::encode::{Miss, TemplateCounts};
 use shipper::stats::DURATION_BOUNDS_SECONDS;
 use shipper::{Counts, DropReason, QueueOptions, Stats};
@@ -49,6 +51,7 @@ pub(crate) struct Sources {
     pub(crate) clock: SharedClock,
     pub(crate) stores: Vec<StoreSource>,
     pub(crate) receivers: Vec<ReceiverSource>,
+    pub(crate) relabels: Vec<Arc<Stage>>,
     pub(crate) endpoints: Vec<EndpointSource>,
 }
 
@@ -70,6 +73,9 @@ impl Sources {
         process::collect(&mut families);
         for receiver in &self.receivers {
             collect_receiver(&mut families, receiver);
+        }
+        for stage in &self.relabels {
+            relabel::collect(&mut families, stage);
         }
         for store in &self.stores {
             collect_store(&mut families, store);

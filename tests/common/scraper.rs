@@ -18,11 +18,19 @@ pub(crate) struct Scraper {
     port: u16,
     config: PathBuf,
     targets: Vec<String>,
+    remotes: String,
 }
 
 impl Scraper {
     /// Starts both; everything scraped goes to each of `urls`.
     pub(crate) fn start(dir: &Path, urls: &[String]) -> Self {
+        let urls: Vec<_> = urls.iter().map(|url| (url.clone(), "")).collect();
+        Self::start_with(dir, &urls)
+    }
+
+    /// The same with more lines of configuration for each of `urls`.
+    pub(crate) fn start_with(dir: &Path, urls: &[(String, &str)]) -> Self {
+        let remotes = remotes(urls);
         let (exporter, exporter_port) = on_free_port(|port| {
             let mut command = debian("prometheus-node-exporter", "prometheus-node-exporter");
             command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
@@ -31,7 +39,7 @@ impl Scraper {
             is_up.then_some((exporter, port))
         });
         let config = dir.join("scraper.yml");
-        fs::write(&config, scrapes(exporter_port) + &remotes(urls)).unwrap();
+        fs::write(&config, scrapes(exporter_port) + &remotes).unwrap();
         let (agent, port) = on_free_port(|port| {
             let mut command = debian("prometheus", "prometheus");
             command.args(["--enable-feature=agent", "--web.enable-lifecycle"]);
@@ -50,7 +58,8 @@ impl Scraper {
             agent,
             port,
             config,
-            targets: urls.to_vec(),
+            targets: urls.iter().map(|(url, _)| url.clone()).collect(),
+            remotes,
         }
     }
 
@@ -83,7 +92,7 @@ impl Scraper {
     }
 
     fn stop_until_have(&self, targets: &[String]) -> f64 {
-        fs::write(&self.config, remotes(&self.targets)).unwrap();
+        fs::write(&self.config, &self.remotes).unwrap();
         let reloaded = post(self.port, "/-/reload").unwrap();
         assert_eq!(reloaded.status, 200, "{}", reloaded.text);
         eventually(PATIENCE, || {
@@ -103,6 +112,7 @@ impl Scraper {
 struct Target {
     attempted: f64,
     retried: f64,
+    dropped: f64,
     pending: f64,
 }
 
@@ -115,12 +125,13 @@ impl Target {
         Self {
             attempted: value("total"),
             retried: value("retried_total"),
+            dropped: value("dropped_total").max(0.0),
             pending: value("pending"),
         }
     }
 
     fn has(&self, samples: f64) -> bool {
-        self.pending == 0.0 && self.attempted - self.retried == samples
+        self.pending == 0.0 && self.attempted - self.retried + self.dropped == samples
     }
 }
 
@@ -133,10 +144,11 @@ fn scrapes(port: u16) -> String {
     format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n{jobs}")
 }
 
-fn remotes(urls: &[String]) -> String {
-    let remotes = urls.iter().enumerate().map(|(at, url)| {
+fn remotes(urls: &[(String, &str)]) -> String {
+    let remotes = urls.iter().enumerate().map(|(at, (url, more))| {
         format!(
-            "- {{name: target{at}, url: '{url}', queue_config: {{batch_send_deadline: 500ms}}}}\n"
+            "  - name: target{at}\n    url: '{url}'\n    \
+             queue_config: {{batch_send_deadline: 500ms}}\n{more}"
         )
     });
     format!("remote_write:\n{}", remotes.collect::<String>())
