@@ -197,6 +197,7 @@ impl Appender {
             aliases: &mut paths.aliases,
             derived: &mut paths.unsorted,
             previous: route.previous_alias,
+            is_likely: route.previous_alias != 0,
         };
         let mut interner =
             Interner::new(&series, &mut self.interning, route.previous).with(unsorted);
@@ -301,6 +302,56 @@ impl Appender {
     }
 }
 
+/// The line of one connection without its socket, for benches: compressed bodies to positions.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Line {
+    appender: Appender,
+    route: Route,
+    positions: Vec<Position>,
+}
+
+#[doc(hidden)]
+impl Line {
+    /// A line of its own to these stores, as the receiver says.
+    ///
+    /// # Errors
+    /// A store has no more writers.
+    pub fn new(stores: &[Store], receiver: &ReceiverOptions) -> Result<Self, wal::Error> {
+        Ok(Self {
+            appender: Appender::new(stores, std::slice::from_ref(receiver))?,
+            route: Route::new(0),
+            positions: Vec::new(),
+        })
+    }
+
+    /// Appends a request compressed by snappy. The positions, one per path, and the number of samples.
+    ///
+    /// # Errors
+    /// Why it was not appended, as text.
+    pub fn append(
+        &mut self,
+        compressed: &[u8],
+        message: Message,
+    ) -> Result<(&[Position], usize), String> {
+        let refused = |refused| format!("{refused:?}");
+        let encoding = Encoding::Snappy;
+        let request = Incoming {
+            compressed,
+            claimed: (encoding.claimed_length(compressed, KEPT_BYTES_MAX)).map_err(refused)?,
+            message,
+            encoding,
+            now: Duration::ZERO,
+        };
+        self.appender
+            .append(request, &mut self.route, &mut self.positions)
+            .map_err(|failure| format!("{failure:?}"))?;
+        let count = self.appender.batch.samples.len();
+        self.appender.finish();
+        Ok((&self.positions, count))
+    }
+}
+
 /// Resolves for a receiver that forwards to no store: what is not allowed is still refused.
 #[derive(Default, Debug)]
 struct Nowhere {
@@ -330,3 +381,6 @@ impl Resolve for Nowhere {
             }))
     }
 }
+
+#[cfg(test)]
+mod tests;

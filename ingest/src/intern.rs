@@ -61,6 +61,8 @@ pub(crate) struct Unsorted<'s> {
     pub(crate) derived: &'s mut Derived,
     /// The alias before this one on the connection; 0 at its start.
     pub(crate) previous: u32,
+    /// Whether the series before this one was found by its alias: the next will be too.
+    pub(crate) is_likely: bool,
 }
 
 impl Unsorted<'_> {
@@ -72,6 +74,7 @@ impl Unsorted<'_> {
         };
         self.aliases.learn(self.previous, alias);
         self.previous = alias;
+        self.is_likely = true;
         Some(series)
     }
 
@@ -246,10 +249,12 @@ impl<'s> Interner<'s> {
 impl Resolve for Interner<'_> {
     #[inline]
     fn predicted(&mut self, series: &[u8]) -> Option<(SeriesRef, usize)> {
-        let Some(previous) = self.previous else {
+        if let Some(unsorted) = &mut self.unsorted
+            && mem::take(&mut unsorted.is_likely)
+        {
             return self.predicted_unsorted(series);
-        };
-        let guess = self.table.predicted(previous);
+        }
+        let guess = self.table.predicted(self.previous?);
         let labels = self.table.labels(guess);
         // A label more behind the equal bytes is another label set.
         if labels.is_empty()
@@ -257,7 +262,7 @@ impl Resolve for Interner<'_> {
             || series.get(labels.len()) == Some(&crate::decode::labels::LABEL_TAG)
             || !self.table.confirm(guess)
         {
-            return self.predicted_unsorted(series);
+            return None;
         }
         self.previous = Some(guess);
         Some((guess, labels.len()))

@@ -50,9 +50,16 @@ pub mod proto;
 mod shard;
 mod stats;
 
+#[doc(hidden)]
+pub use append::Line;
 pub use decode::labels::Reason;
 pub use error::Error;
 pub use options::{CONNECTIONS_MAX_DEFAULT, Message, Path, ReceiverOptions, ShardsOptions};
 pub use paths::{STAGES_MAX, Stage, StageStats};
 pub use shard::Shards;
 pub use stats::{CUT_OFF, DURATION_BUCKETS_US, ReceiverStats, STATUS_CODES, Snapshot};
+
+/// Counts allocations, for the tests that say there are none.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
