@@ -7,6 +7,7 @@
 //! | `remote_write_v1` | the scanner: a `WriteRequest` -> a [`Batch`] |
 //! | `remote_write_v2` | the scanner of remote write 2.0: a `Request` -> a [`Batch`] |
 //! | `symbols` | the symbol table of 2.0 -> ranges |
+//! | `written` | label references of 2.0 -> label fields |
 //! | `metadata` | metadata of every series of 2.0 -> a record per family and minute |
 //! | `labels` | label fields -> canonical label bytes, or why not |
 //! | `records` | exemplar, histogram and metadata bytes -> verdict |
@@ -22,6 +23,7 @@ pub mod remote_write_v2;
 pub(crate) mod snappy;
 pub(crate) mod symbols;
 pub(crate) mod wire;
+pub(crate) mod written;
 pub mod zstd;
 
 use std::ops::Range;

@@ -31,6 +31,7 @@ use super::records::{self, Record};
 use super::remote_write_v1::{has_room, usual_sample};
 use super::symbols::Symbols;
 use super::wire::{Cursor, DEPTH_MAX, Malformed, Wire};
+use super::written::Written;
 use super::{Batch, Brought, NotAllowed, RecordAt, Resolve, Slot};
 
 pub use super::remote_write_v1::ITEMS_MAX;
@@ -47,7 +48,7 @@ const START_TAG: [u8; 2] = [0x88, 0x01];
 pub struct Buffers {
     symbols: Symbols,
     refs: Vec<u32>,
-    labels: Vec<u8>,
+    labels: Written,
     starts: Vec<i64>,
     /// Hashes of the label sets of this request that have samples with a start timestamp. Two of one
     /// hash do no harm: samples become records that need not.
@@ -61,8 +62,7 @@ impl Buffers {
     /// Gives memory back after an unusual request.
     pub(crate) fn shrink(&mut self, bytes_max: usize) {
         self.symbols.shrink(bytes_max);
-        self.labels.clear();
-        self.labels.shrink_to(LABEL_BYTES_MAX);
+        self.labels.shrink();
         self.refs.clear();
         self.refs.shrink_to(LABEL_BYTES_MAX);
         self.starts.clear();
@@ -86,6 +86,7 @@ pub fn scan(
     batch.body_bytes = body.len();
     buffers.started.clear();
     buffers.looked_up = 0;
+    buffers.labels.begin();
     let mut request = Cursor::over(body, 0..body.len());
     while !request.is_done() {
         let key = request.key()?;
@@ -257,16 +258,15 @@ impl<'b> Series<'b> {
         batch: &mut Batch,
         buffers: &mut Buffers,
     ) -> Result<(), Malformed> {
-        buffers.labels.clear();
         let Buffers {
             symbols,
             refs,
             labels,
             ..
         } = &mut *buffers;
-        let written = append_labels(self.body, symbols, refs, labels);
+        let written = labels.write(self.body, symbols, refs);
         if let Err(reason) = written.and_then(|()| self.check()) {
-            let shown = super::labels::shown(&buffers.labels);
+            let shown = super::labels::shown(buffers.labels.bytes());
             let items = self.brought().count();
             self.refuse(NotAllowed { reason, shown }, items, batch);
             return Ok(());
@@ -274,19 +274,19 @@ impl<'b> Series<'b> {
         if self.brought().is_empty() {
             return Ok(());
         }
-        if let Some((series, length)) = resolve.predicted(&buffers.labels)
-            && length == buffers.labels.len()
+        if let Some((series, length)) = resolve.predicted(buffers.labels.bytes())
+            && length == buffers.labels.bytes().len()
         {
             let metadata = self.rewrite(batch, buffers)?;
             self.brought().assign(series, batch);
             buffers.repeats.wrote(metadata);
             return Ok(());
         }
-        buffers.looked_up += buffers.labels.len();
+        buffers.looked_up += buffers.labels.bytes().len();
         buffers.has_room(batch, self.samples.start)?;
         let items = self.brought().count();
         let metadata = self.rewrite(batch, buffers)?;
-        let (labels, brought) = (&buffers.labels, self.brought());
+        let (labels, brought) = (buffers.labels.bytes(), self.brought());
         let whole = 0..labels.len();
         match resolve.resolve(labels, &[whole], &brought)? {
             Ok(Slot::Known(series)) => brought.assign(series, batch),
@@ -336,18 +336,18 @@ impl<'b> Series<'b> {
         }
         let has_start = self.created_ms != 0 || !buffers.starts.is_empty();
         if !self.samples.is_empty() && (has_start || buffers.has_started()) {
-            let hash = hash(&buffers.labels);
+            let hash = hash(buffers.labels.bytes());
             buffers.started.insert(hash);
             self.start_samples(batch, &buffers.starts);
         }
         let mut metadata = None;
         if let Some(described) = &self.described {
             let start = batch.made.len();
-            match described.write(self.body, &buffers.symbols, &buffers.labels, batch) {
+            match described.write(self.body, &buffers.symbols, buffers.labels.bytes(), batch) {
                 Ok(()) if batch.made.len() == start => {}
                 Ok(()) => metadata = buffers.repeats.is_due(batch.made.get(start..)),
                 Err(reason) => {
-                    let shown = super::labels::shown(&buffers.labels);
+                    let shown = super::labels::shown(buffers.labels.bytes());
                     batch.refused.add(NotAllowed { reason, shown }, 1);
                 }
             }
@@ -401,7 +401,7 @@ impl<'b> Series<'b> {
 impl Buffers {
     /// Whether this label set has samples with a start timestamp in this request.
     fn has_started(&self) -> bool {
-        !self.started.is_empty() && self.started.contains(&hash(&self.labels))
+        !self.started.is_empty() && self.started.contains(&hash(self.labels.bytes()))
     }
 
     /// Refuses a request that stands for far more than it is.
@@ -464,7 +464,7 @@ fn read_refs(message: &mut Cursor<'_>, wire: Wire, refs: &mut Vec<u32>) -> Resul
     Ok(())
 }
 
-/// Writes out the labels that `refs` stand for, as `Label` fields in the order they came.
+/// Writes out the labels of an exemplar, as `Label` fields in the order they came.
 fn append_labels(
     body: &[u8],
     symbols: &Symbols,
