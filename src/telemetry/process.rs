@@ -1,14 +1,23 @@
 //! Reads what the kernel knows about this process.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use super::families::{Families, float};
 
 /// Adds the usual `process_*` metrics; what cannot be read is left out.
 pub(crate) fn collect(families: &mut Families) {
     let mut process = families.plain();
-    if let Some(seconds) = cpu_seconds() {
+    if let Some(seconds) = cpu_seconds("/proc/self/stat") {
         process.counter_f64("process_cpu_seconds", "User and system CPU time", seconds);
+        for (thread, seconds) in cpu_by_thread(seconds) {
+            process.with("thread", thread).counter_f64(
+                "penstock_thread_cpu_seconds",
+                "User and system CPU time of the threads of a name",
+                seconds,
+            );
+        }
     }
     let page = float(rustix::param::page_size() as u64);
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -43,8 +52,36 @@ pub(crate) fn collect(families: &mut Families) {
     }
 }
 
-fn cpu_seconds() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+/// CPU time by the names of threads: `ingest-N` (and, with io_uring, the committer of some store on
+/// it), `ship`, the keeper and cleaner of the stores, and so on. What is not by a thread of ours that
+/// lives as long as the process (writes and syncs that the kernel does for io_uring, above all) is
+/// `kernel-io`: the rest of `total`.
+fn cpu_by_thread(total: f64) -> BTreeMap<String, f64> {
+    let mut all: BTreeMap<String, f64> = BTreeMap::new();
+    let mut rest = total;
+    for task in fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let path = task.path();
+        // One that has ended meanwhile is in the rest.
+        let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+        let name = name.trim();
+        let Some(seconds) = cpu_seconds(path.join("stat")) else {
+            continue;
+        };
+        if !name.is_empty() && !name.starts_with("iou-") {
+            *all.entry(name.to_owned()).or_default() += seconds;
+            rest -= seconds;
+        }
+    }
+    all.insert("kernel-io".to_owned(), rest.max(0.0));
+    all
+}
+
+fn cpu_seconds(stat: impl AsRef<Path>) -> Option<f64> {
+    let stat = fs::read_to_string(stat).ok()?;
     // The name in parentheses may hold anything; the fields behind it are counted from the state.
     let (_, behind) = stat.rsplit_once(')')?;
     let mut fields = behind.split_whitespace().skip(11);

@@ -36,11 +36,15 @@ impl DurableState {
 #[derive(Clone, Debug)]
 pub struct Durable {
     state: watch::Receiver<DurableState>,
+    ends: watch::Receiver<bool>,
 }
 
 impl Durable {
-    pub(crate) const fn new(state: watch::Receiver<DurableState>) -> Self {
-        Self { state }
+    pub(crate) const fn new(
+        state: watch::Receiver<DurableState>,
+        ends: watch::Receiver<bool>,
+    ) -> Self {
+        Self { state, ends }
     }
 
     /// Everything before this is on the device.
@@ -88,10 +92,8 @@ impl Durable {
 
     /// Waits until the log has ended; why.
     pub async fn ended(&mut self) -> Error {
-        let ended = self.state.wait_for(|state| state.end().is_some()).await;
-        ended
-            .ok()
-            .and_then(|state| state.end())
-            .unwrap_or(Error::Closed)
+        // An error means that the store is gone, which is an end too.
+        drop(self.ends.wait_for(|ended| *ended).await);
+        self.state.borrow().end().unwrap_or(Error::Closed)
     }
 }

@@ -115,6 +115,7 @@ pub(crate) fn open_shared(
         ledger,
         stats: StoreStats::default(),
         watch: watch::channel(DurableState::at(head)).0,
+        ends: watch::channel(false).0,
         failure: Mutex::new(None),
         stalls: Mutex::default(),
         stalled: AtomicBool::new(false),

@@ -179,6 +179,9 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) stats: StoreStats,
     pub(crate) watch: watch::Sender<DurableState>,
+    /// Whether the watermark stays where it is from now on: of its own, or who waits for that would
+    /// wake with every commit.
+    pub(crate) ends: watch::Sender<bool>,
     pub(crate) failure: Mutex<Option<String>>,
     pub(crate) stalls: Mutex<[Option<String>; 2]>,
     pub(crate) stalled: AtomicBool,
@@ -293,6 +296,7 @@ impl Shared {
         self.failure.lock().get_or_insert(why.clone());
         self.closing.store(true, Ordering::Release);
         self.watch.send_modify(|state| state.failure = Some(why));
+        self.ends.send_replace(true);
         self.wake_keeper();
     }
 
@@ -330,6 +334,7 @@ impl Shared {
         *self.committing.lock() = false;
         self.commit_ended.notify_all();
         self.watch.send_modify(|state| state.ended = true);
+        self.ends.send_replace(true);
     }
 }
 
@@ -402,7 +407,7 @@ impl Store {
     /// A view of the durable watermark to wait on.
     #[must_use]
     pub fn durable(&self) -> Durable {
-        Durable::new(self.shared.watch.subscribe())
+        Durable::new(self.shared.watch.subscribe(), self.shared.ends.subscribe())
     }
 
     /// The endpoint of this name; its position is found or made, durably.
