@@ -407,6 +407,11 @@ fn receiver_options(component: &component::ReceiveHttp) -> ReceiverOptions {
         read_timeout: component.read_timeout,
         write_timeout: component.write_timeout,
         idle_timeout: component.idle_timeout,
+        body_bytes_max: component.limits.body_bytes_max,
+        in_flight_bytes_max: component.limits.in_flight_bytes_max,
+        connection_in_flight_bytes_max: component.limits.connection_in_flight_bytes_max,
+        series_max: component.limits.series_max,
+        labels: component.limits.labels,
         ..ReceiverOptions::new(&component.id, component.address, component.writers.clone())
     }
 }

@@ -19,10 +19,11 @@ use std::time::Duration;
 
 use wal::{Position, SeriesRef, Store, Writer};
 
-use crate::decode::labels::LabelSet;
+use crate::decode::labels::{LabelLimits, LabelSet};
 use crate::decode::snappy::Refused;
 use crate::decode::{
-    Batch, Brought, Malformed, NotAllowed, Resolve, Slot, remote_write_v1, remote_write_v2,
+    Batch, Brought, Malformed, NotAllowed, Resolve, Slot, count_series, remote_write_v1,
+    remote_write_v2,
 };
 use crate::intern::{Interner, RawRecords, Scratch};
 use crate::negotiate::{Encoding, Message};
@@ -36,6 +37,8 @@ pub(crate) enum Failure {
     Compression(Refused),
     Malformed(Malformed),
     Log(wal::Error),
+    /// More series than a request may have.
+    TooManySeries(usize),
 }
 
 /// A request as it came.
@@ -46,6 +49,9 @@ pub(crate) struct Incoming<'r> {
     pub(crate) claimed: usize,
     pub(crate) message: Message,
     pub(crate) encoding: Encoding,
+    /// Most series, 0 for any number.
+    pub(crate) series_max: usize,
+    pub(crate) labels: LabelLimits,
     /// Monotonic time.
     pub(crate) now: Duration,
 }
@@ -153,8 +159,15 @@ impl Appender {
         let body = encoding
             .decompress(compressed, claimed, &mut self.decompressed)
             .map_err(Failure::Compression)?;
+        if request.series_max > 0 {
+            let count = count_series(message, body).map_err(Failure::Malformed)?;
+            if count > request.series_max {
+                return Err(Failure::TooManySeries(count));
+            }
+        }
+        self.interning.limit(request.labels);
         if route.stores.is_empty() {
-            let nowhere = &mut Nowhere::default();
+            let nowhere = &mut Nowhere::new(request.labels);
             return self.scanner.scan(message, body, nowhere, &mut self.batch);
         }
         for (at, previous) in route.stores.iter().zip(&mut route.previous) {
@@ -175,6 +188,12 @@ impl Appender {
             positions.push(position);
         }
         Ok(())
+    }
+
+    /// Whether the log of one of the stores is behind its device.
+    pub(crate) fn is_behind(&self, route: &Route) -> bool {
+        let writer = |at: &usize| &self.stores[*at].1;
+        route.stores.iter().any(|at| writer(at).is_behind())
     }
 
     fn shrink(&mut self) {
@@ -218,6 +237,14 @@ impl Appender {
 struct Nowhere {
     set: LabelSet,
     canonical: Vec<u8>,
+}
+
+impl Nowhere {
+    fn new(limits: LabelLimits) -> Self {
+        let mut nowhere = Self::default();
+        nowhere.set.limits = limits;
+        nowhere
+    }
 }
 
 impl Resolve for Nowhere {

@@ -11,10 +11,11 @@
 //! | other path, method, type, message, encoding | 404, 405, 415 | connection stays |
 //! | body too large, compressed or not | 413 | closes if there is much left to read |
 //! | no snappy or zstd, no protobuf | 400 with the byte | nothing was stored |
+//! | more series than a request may have | 400, so that every sender drops it | nothing was stored |
 //! | series that are not allowed | 400 with counts and the first | the others are stored |
 //! | body too slow | 408 | closes |
-//! | too many bytes in flight | 429, retry after 1 s | |
-//! | log full | 503, retry after 5 s | |
+//! | too many bytes in flight, of all or of the connection | 429, retry after 1 s | |
+//! | log full, or behind and the connection has most in flight | 503, retry after 5 s | |
 //! | log failed | 503 | |
 //!
 //! Every answer to a remote-write 2.0 message that could be negotiated says how much was written.
@@ -39,7 +40,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use wal::{Durable, SharedClock};
 
-use crate::admit::Permit;
+use crate::admit::BytesPermit;
 use crate::answer::Answer;
 use crate::append::{self, Appender, Failure};
 use crate::connection::Connection;
@@ -164,7 +165,7 @@ async fn take_body(
     (head, mut body): (&Parts, Incoming),
     (message, encoding): (Message, Encoding),
 ) -> Result<Answer, Answer> {
-    let mut permit = receiver.stats.bytes.permit();
+    let mut permit = receiver.stats.bytes.permit(&connection.held);
     let mut compressed = Buffer::new(&receiver.worker);
     let read = read(receiver, &mut body, &mut permit, &mut compressed.bytes);
     match tokio::time::timeout(receiver.options.read_timeout, read).await {
@@ -197,7 +198,7 @@ async fn take_body(
 async fn read(
     receiver: &Receiver,
     body: &mut Incoming,
-    permit: &mut Permit<'_>,
+    permit: &mut BytesPermit<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), Answer> {
     let limit = receiver.options.body_bytes_max;
@@ -212,9 +213,7 @@ async fn read(
         if out.len() + data.len() > limit {
             return Err(Answer::too_large("the compressed body", None, limit));
         }
-        if !permit.take(data.len()) {
-            return Err(Answer::too_many_bytes_in_flight());
-        }
+        permit.take(data.len()).map_err(Answer::shed)?;
         out.extend_from_slice(&data);
     }
     Ok(())
@@ -224,30 +223,34 @@ async fn read(
 fn append(
     receiver: &Receiver,
     connection: &Connection,
-    permit: &mut Permit<'_>,
+    permit: &mut BytesPermit<'_>,
     (message, encoding, compressed): (Message, Encoding, &[u8]),
     positions: &mut Vec<wal::Position>,
 ) -> Result<Answer, Answer> {
     let limit = receiver.options.body_bytes_max;
     let refuse = |refused| Answer::compression(encoding, refused, limit);
     let claimed = (encoding.claimed_length(compressed, limit)).map_err(refuse)?;
-    if !permit.take(claimed) {
-        return Err(Answer::too_many_bytes_in_flight());
-    }
+    permit.take(claimed).map_err(Answer::shed)?;
     receiver.counters().received(compressed.len(), claimed);
     let mut appender = receiver.worker.appender.borrow_mut();
     let mut route = connection.route.borrow_mut();
+    (permit.may_append(|| appender.is_behind(&route))).map_err(Answer::shed)?;
     let request = append::Incoming {
         compressed,
         claimed,
         message,
         encoding,
+        series_max: receiver.options.series_max,
+        labels: receiver.options.labels,
         now: receiver.worker.clock.monotonic(),
     };
     match appender.append(request, &mut route, positions) {
         Ok(()) => {}
         Err(Failure::Compression(refused)) => return Err(refuse(refused)),
         Err(Failure::Malformed(malformed)) => return Err(Answer::malformed(malformed)),
+        Err(Failure::TooManySeries(count)) => {
+            return Err(Answer::too_many_series(count, receiver.options.series_max));
+        }
         Err(Failure::Log(error)) => return Err(Answer::log(&error)),
     }
     receiver

@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use wal::{NewSeries, SeriesGuard, SeriesRef};
 
-use crate::decode::labels::{LabelSet, SHOWN_BYTES_MAX};
+use crate::decode::labels::{LabelLimits, LabelSet, SHOWN_BYTES_MAX};
 use crate::decode::{Batch, Brought, Malformed, NotAllowed, Resolve, Slot};
 
 /// A series to be defined when the whole request has been read.
@@ -41,6 +41,11 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// What label sets may be from now on.
+    pub(crate) fn limit(&mut self, limits: LabelLimits) {
+        self.set.limits = limits;
+    }
+
     /// Gives memory back after a request with very many new series.
     pub(crate) fn shrink(&mut self, bytes_max: usize) {
         self.arena.clear();

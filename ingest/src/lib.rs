@@ -48,6 +48,9 @@ mod stats;
 
 pub use decode::labels::Reason;
 pub use error::Error;
-pub use options::{CONNECTIONS_MAX_DEFAULT, Message, ReceiverOptions, ShardsOptions};
+pub use options::{
+    BODY_BYTES_MAX_DEFAULT, CONNECTIONS_MAX_DEFAULT, IN_FLIGHT_BYTES_MAX_DEFAULT, LabelLimits,
+    Message, ReceiverOptions, ShardsOptions, connection_in_flight_bytes,
+};
 pub use shard::Shards;
 pub use stats::{CUT_OFF, DURATION_BUCKETS_US, ReceiverStats, STATUS_CODES, Snapshot};

@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::admit::Gate;
+use crate::admit::{Flight, Gate};
 use crate::decode::Batch;
 use crate::decode::labels::Reason;
 
@@ -131,12 +131,12 @@ impl Counters {
 pub struct ReceiverStats {
     name: String,
     pub(crate) shards: Box<[Counters]>,
-    pub(crate) bytes: Gate,
+    pub(crate) bytes: Flight,
     pub(crate) connections: Gate,
 }
 
 impl ReceiverStats {
-    pub(crate) fn new(name: String, shards: usize, bytes: Gate, connections: Gate) -> Self {
+    pub(crate) fn new(name: String, shards: usize, bytes: Flight, connections: Gate) -> Self {
         let shards = (0..shards).map(|_| Counters::default()).collect();
         Self {
             name,
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_sums_the_shards() {
-        let stats = ReceiverStats::new("r".into(), 2, Gate::new(1), Gate::new(1));
+        let stats = ReceiverStats::new("r".into(), 2, Flight::new(1, 1), Gate::new(1));
         stats.shards[0].answered(204, Duration::from_micros(250));
         stats.shards[1].answered(204, Duration::from_micros(251));
         stats.shards[1].answered(CUT_OFF, Duration::from_secs(60));

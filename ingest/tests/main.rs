@@ -10,5 +10,6 @@
 
 mod common;
 mod http;
+mod limits;
 mod remote_write_v2;
 mod shards;

@@ -10,6 +10,7 @@
 mod http_client;
 mod logging;
 mod receive_http;
+mod receive_limits;
 mod relabel_rule;
 mod remote_write;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use config::{Block, BodyReader, Diagnostics, Handle, Scope};
 use ingest::Message;
 
+use super::receive_limits::{self, Limits};
 use super::{MetricsReceiver, writers_of};
 
 pub(crate) const NAME: &str = "prometheus.receive_http";
@@ -27,6 +28,8 @@ pub(crate) struct ReceiveHttp {
     pub(crate) read_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    /// How much of everything it takes.
+    pub(crate) limits: Limits,
 }
 
 pub(crate) fn read(block: &Block, scope: &Scope) -> Result<ReceiveHttp, Diagnostics> {
@@ -42,6 +45,7 @@ pub(crate) fn read(block: &Block, scope: &Scope) -> Result<ReceiveHttp, Diagnost
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
+            limits: r.block("limits", receive_limits::read).unwrap_or_default(),
         };
         r.block("http", |r| read_http(r, &mut component));
         component
