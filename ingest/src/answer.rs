@@ -16,6 +16,7 @@ use crate::decode::labels::Reason;
 use crate::decode::snappy::Refused;
 use crate::decode::{Malformed, Refusals, Written};
 use crate::negotiate::{Encoding, Message};
+use crate::tenants::{Tenant, Tenants, TooFast};
 
 /// What of the request was written: headers of every answer to a remote-write 2.0 message, also
 /// where that is nothing.
@@ -151,6 +152,25 @@ impl Answer {
             }
         };
         Self::new(StatusCode::TOO_MANY_REQUESTS, what).with(RETRY_AFTER, "1")
+    }
+
+    /// The tenant has used up what it may send.
+    pub(crate) fn too_fast(tenant: Option<(&Tenants, &Tenant)>, too_fast: TooFast) -> Self {
+        let mut text = String::from("too many samples per second");
+        if let Some((_, tenant)) = tenant {
+            let limits = tenant.limits();
+            let (rate, burst) = (limits.samples_per_second, limits.burst_samples);
+            let name = tenant.name();
+            text = format!(
+                "tenant {name:?} sends more than {rate} samples per second (max_samples_per_second) and \
+                 {burst} at once (max_burst_samples); nothing is stored, try again later"
+            );
+        }
+        let seconds = too_fast.wait.as_nanos().div_ceil(1_000_000_000).max(1);
+        let mut answer = Self::new(StatusCode::TOO_MANY_REQUESTS, text);
+        let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+        answer.header = Some((RETRY_AFTER, HeaderValue::from(seconds)));
+        answer
     }
 
     /// 400 rather than 413: a sender drops what is answered 400, while some repeat a 413 for ever, with

@@ -27,6 +27,7 @@ use crate::decode::{
 };
 use crate::intern::{Interner, RawRecords, Scratch};
 use crate::negotiate::{Encoding, Message};
+use crate::tenants::{Tenant, Tenants, TooFast, samples_of};
 
 /// What each buffer keeps between requests: a request of 20000 ordinary samples.
 const KEPT_BYTES_MAX: usize = 8 << 20;
@@ -39,6 +40,8 @@ pub(crate) enum Failure {
     Log(wal::Error),
     /// More series than a request may have.
     TooManySeries(usize),
+    /// More samples than the tenant may send now.
+    TooFast(TooFast),
 }
 
 /// A request as it came.
@@ -52,6 +55,8 @@ pub(crate) struct Incoming<'r> {
     /// Most series, 0 for any number.
     pub(crate) series_max: usize,
     pub(crate) labels: LabelLimits,
+    /// Who sends it, where that matters.
+    pub(crate) tenant: Option<(&'r Tenants, &'r Tenant)>,
     /// Monotonic time.
     pub(crate) now: Duration,
 }
@@ -86,6 +91,8 @@ pub(crate) struct Appender {
     decompressed: Vec<u8>,
     /// What the last request held.
     pub(crate) batch: Batch,
+    /// Samples of the last request that its tenant was charged.
+    taken: u64,
     scanner: Scanner,
     interning: Scratch,
     records: RawRecords,
@@ -119,6 +126,7 @@ impl Appender {
             stores: stores.collect::<Result<_, wal::Error>>()?,
             decompressed: Vec::new(),
             batch: Batch::default(),
+            taken: 0,
             scanner: Scanner::default(),
             interning: Scratch::default(),
             records: RawRecords::default(),
@@ -136,6 +144,9 @@ impl Appender {
         self.scanner.buffers.repeats.begin(request.now);
         let appended = self.append_to_each(request, route, positions);
         if appended.is_err() {
+            if let Some((tenants, tenant)) = request.tenant {
+                tenants.give_back(tenant, std::mem::take(&mut self.taken));
+            }
             self.scanner.buffers.repeats.forget();
         }
         self.shrink();
@@ -149,6 +160,7 @@ impl Appender {
         positions: &mut Vec<Position>,
     ) -> Result<(), Failure> {
         self.batch.clear();
+        self.taken = 0;
         let Incoming {
             compressed,
             claimed,
@@ -168,9 +180,10 @@ impl Appender {
         self.interning.limit(request.labels);
         if route.stores.is_empty() {
             let nowhere = &mut Nowhere::new(request.labels);
-            return self.scanner.scan(message, body, nowhere, &mut self.batch);
+            self.scanner.scan(message, body, nowhere, &mut self.batch)?;
+            return take(&request, &self.batch).map(|_| ());
         }
-        for (at, previous) in route.stores.iter().zip(&mut route.previous) {
+        for (place, (at, previous)) in (route.stores.iter().zip(&mut route.previous)).enumerate() {
             self.batch.clear();
             let (store, writer) = &mut self.stores[*at];
             // Until the samples are appended, or a series could be given up under them.
@@ -179,7 +192,18 @@ impl Appender {
             self.scanner.buffers.repeats.store = *at;
             self.scanner
                 .scan(message, body, &mut interner, &mut self.batch)?;
+            if place == 0 {
+                self.taken = take(&request, &self.batch)
+                    .inspect_err(|_| refuse(&request, &interner, &self.batch))?;
+            }
+            let mut pass = (request.tenant).and_then(|(all, tenant)| all.pass(tenant, place));
+            if let Some(pass) = &mut pass {
+                interner.admit(pass, &mut self.batch);
+            }
             *previous = interner.define_new(&mut self.batch).map_err(Failure::Log)?;
+            if let Some(pass) = pass {
+                pass.settle(self.interning.defined(&self.batch));
+            }
             let samples = &self.batch.samples;
             let position = self
                 .records
@@ -229,6 +253,25 @@ impl Appender {
     /// What was appended did not become durable: metadata is to be written again.
     pub(crate) fn forget_metadata(&mut self) {
         self.scanner.buffers.repeats.forget();
+    }
+}
+
+/// Charges the tenant of a request its samples.
+fn take(request: &Incoming<'_>, batch: &Batch) -> Result<u64, Failure> {
+    let Some((tenants, tenant)) = request.tenant else {
+        return Ok(0);
+    };
+    let taken = tenants.take(tenant, batch, request.now);
+    taken.map_err(Failure::TooFast)?;
+    Ok(samples_of(batch))
+}
+
+/// Counts by its labels what a tenant was not allowed to send.
+fn refuse(request: &Incoming<'_>, interner: &Interner<'_>, batch: &Batch) {
+    if let Some((tenants, tenant)) = request.tenant {
+        interner.some_labels(batch, |labels, items| {
+            tenants.refused(tenant, labels, items);
+        });
     }
 }
 

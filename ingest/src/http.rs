@@ -15,6 +15,7 @@
 //! | series that are not allowed | 400 with counts and the first | the others are stored |
 //! | body too slow | 408 | closes |
 //! | too many bytes in flight, of all or of the connection | 429, retry after 1 s | |
+//! | more samples of a tenant than it may send | 429, retry when it may | nothing was stored |
 //! | log full, or behind and the connection has most in flight | 503, retry after 5 s | |
 //! | log failed | 503 | |
 //!
@@ -47,6 +48,7 @@ use crate::connection::Connection;
 use crate::negotiate::{Encoding, Message, check_head};
 use crate::options::ReceiverOptions;
 use crate::stats::{CUT_OFF, Counters, ReceiverStats};
+use crate::tenants::{Tenant, Tenants};
 
 /// Most bytes read of a body nobody wants.
 const DRAIN_BYTES_MAX: u64 = 1 << 20;
@@ -173,12 +175,20 @@ async fn take_body(
         Ok(Err(answer)) => return Err(drain(receiver, head, body, answer).await),
         Err(_) => return Err(Answer::body_too_slow(receiver.options.read_timeout)),
     }
+    let tenants = receiver.stats.tenants.as_deref();
+    let tenant = tenants.map(|all| {
+        (
+            all,
+            all.of(&head.headers, receiver.worker.clock.monotonic()),
+        )
+    });
+    let tenant = tenant.as_ref().map(|(all, tenant)| (*all, &**tenant));
     let mut positions = connection.positions.take();
     let appended = append(
         receiver,
         connection,
         &mut permit,
-        (message, encoding, &compressed.bytes),
+        (message, encoding, &compressed.bytes, tenant),
         &mut positions,
     );
     drop(compressed);
@@ -219,12 +229,20 @@ async fn read(
     Ok(())
 }
 
+/// A body, what it is, and who sent it where that matters.
+type Sent<'b> = (
+    Message,
+    Encoding,
+    &'b [u8],
+    Option<(&'b Tenants, &'b Tenant)>,
+);
+
 /// Appends the body to the receiver's stores. `Ok` is the answer to give once it is durable.
 fn append(
     receiver: &Receiver,
     connection: &Connection,
     permit: &mut BytesPermit<'_>,
-    (message, encoding, compressed): (Message, Encoding, &[u8]),
+    (message, encoding, compressed, tenant): Sent<'_>,
     positions: &mut Vec<wal::Position>,
 ) -> Result<Answer, Answer> {
     let limit = receiver.options.body_bytes_max;
@@ -242,16 +260,21 @@ fn append(
         encoding,
         series_max: receiver.options.series_max,
         labels: receiver.options.labels,
+        tenant,
         now: receiver.worker.clock.monotonic(),
     };
     match appender.append(request, &mut route, positions) {
         Ok(()) => {}
         Err(Failure::Compression(refused)) => return Err(refuse(refused)),
         Err(Failure::Malformed(malformed)) => return Err(Answer::malformed(malformed)),
+        Err(Failure::TooFast(too_fast)) => return Err(Answer::too_fast(tenant, too_fast)),
         Err(Failure::TooManySeries(count)) => {
             return Err(Answer::too_many_series(count, receiver.options.series_max));
         }
         Err(Failure::Log(error)) => return Err(Answer::log(&error)),
+    }
+    if let Some((_, tenant)) = tenant {
+        tenant.stored(&appender.batch);
     }
     receiver
         .counters()

@@ -15,6 +15,8 @@
 //! - [`Interner::define_new`] may fail (full disk, too many series): the batch must be dropped.
 //!   Series defined on the way stay; that harms nothing.
 
+mod admit;
+
 use std::mem;
 use std::ops::Range;
 

@@ -17,6 +17,7 @@
 //! | `decode` | body -> batch of samples and records |
 //! | `intern` | label bytes -> series refs of a store |
 //! | `answer` | outcome -> status and text |
+//! | `tenants` | who sends a request -> what of it may be stored |
 //! | `stats` | what happened -> numbers to read |
 //! | `prometheus_wal` | the log of a Prometheus -> its records, for import |
 //! | `proto` | the slow and obvious codec: oracle, test data |
@@ -45,12 +46,15 @@ pub mod prometheus_wal;
 pub mod proto;
 mod shard;
 mod stats;
+mod tenants;
 
 pub use decode::labels::Reason;
 pub use error::Error;
 pub use options::{
     BODY_BYTES_MAX_DEFAULT, CONNECTIONS_MAX_DEFAULT, IN_FLIGHT_BYTES_MAX_DEFAULT, LabelLimits,
-    Message, ReceiverOptions, ShardsOptions, connection_in_flight_bytes,
+    Message, ReceiverOptions, ShardsOptions, TenantLimits, TenantsOptions,
+    connection_in_flight_bytes,
 };
 pub use shard::Shards;
 pub use stats::{CUT_OFF, DURATION_BUCKETS_US, ReceiverStats, STATUS_CODES, Snapshot};
+pub use tenants::{ANONYMOUS, OTHER, TOP_REFUSED_MAX, TenantSnapshot, Tenants};

@@ -7,6 +7,7 @@ use wal::{IoEngine, SharedClock};
 
 pub use crate::decode::labels::LabelLimits;
 pub use crate::negotiate::Message;
+pub use crate::tenants::{TenantLimits, TenantsOptions};
 
 /// Connections per receiver when the setting is 0: enough for a fleet, and bounded.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 16_384;
@@ -67,6 +68,8 @@ pub struct ReceiverOptions {
     pub series_max: usize,
     /// What label sets may be.
     pub labels: LabelLimits,
+    /// Limits per tenant; none: nobody asks who sends.
+    pub tenants: Option<TenantsOptions>,
 }
 
 impl ReceiverOptions {
@@ -87,6 +90,7 @@ impl ReceiverOptions {
             connection_in_flight_bytes_max: connection_in_flight_bytes(BODY_BYTES_MAX_DEFAULT),
             series_max: 0,
             labels: LabelLimits::default(),
+            tenants: None,
         }
     }
 }

@@ -41,6 +41,7 @@ use crate::http::{Receiver, Worker};
 use crate::listen::listen;
 use crate::options::{CONNECTIONS_MAX_DEFAULT, ReceiverOptions, ShardsOptions};
 use crate::stats::ReceiverStats;
+use crate::tenants::Tenants;
 
 /// How long a shard waits after it could not accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -196,7 +197,12 @@ fn share_out(
         receiver.in_flight_bytes_max,
         receiver.connection_in_flight_bytes_max,
     );
-    let stats = ReceiverStats::new(receiver.name.clone(), shards.len(), bytes, connections);
+    let mut stats = ReceiverStats::new(receiver.name.clone(), shards.len(), bytes, connections);
+    if let Some(tenants) = &receiver.tenants {
+        let tenants = Tenants::new(tenants.clone(), receiver.stores.len());
+        let problem = |why| Error::Options(format!("tenants of {}: {why}", receiver.name));
+        stats.tenants = Some(Box::new(tenants.map_err(problem)?));
+    }
     let (stats, receiver) = (Arc::new(stats), Arc::new(receiver));
     for (shard, listener) in shards.iter_mut().zip(listeners) {
         shard

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::admit::{Flight, Gate};
 use crate::decode::Batch;
 use crate::decode::labels::Reason;
+use crate::tenants::Tenants;
 
 /// Stands for a status where the peer went away, or the grace ended, before there was an answer.
 pub const CUT_OFF: u16 = 0;
@@ -133,6 +134,7 @@ pub struct ReceiverStats {
     pub(crate) shards: Box<[Counters]>,
     pub(crate) bytes: Flight,
     pub(crate) connections: Gate,
+    pub(crate) tenants: Option<Box<Tenants>>,
 }
 
 impl ReceiverStats {
@@ -143,6 +145,7 @@ impl ReceiverStats {
             shards,
             bytes,
             connections,
+            tenants: None,
         }
     }
 
@@ -150,6 +153,12 @@ impl ReceiverStats {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The tenants, where the receiver has any.
+    #[must_use]
+    pub fn tenants(&self) -> Option<&Tenants> {
+        self.tenants.as_deref()
     }
 
     /// The numbers now, summed over the shards.

@@ -13,3 +13,4 @@ mod http;
 mod limits;
 mod remote_write_v2;
 mod shards;
+mod tenants;
