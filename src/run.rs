@@ -412,6 +412,7 @@ fn receiver_options(component: &component::ReceiveHttp) -> ReceiverOptions {
         connection_in_flight_bytes_max: component.limits.connection_in_flight_bytes_max,
         series_max: component.limits.series_max,
         labels: component.limits.labels,
+        tenants: component.tenants.clone(),
         ..ReceiverOptions::new(&component.id, component.address, component.writers.clone())
     }
 }

@@ -11,6 +11,7 @@ mod http_client;
 mod logging;
 mod receive_http;
 mod receive_limits;
+mod receive_tenants;
 mod relabel_rule;
 mod remote_write;
 

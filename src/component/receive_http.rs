@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddr
 use std::time::Duration;
 
 use config::{Block, BodyReader, Diagnostics, Handle, Scope};
-use ingest::Message;
+use ingest::{Message, TenantsOptions};
 
 use super::receive_limits::{self, Limits};
-use super::{MetricsReceiver, writers_of};
+use super::{MetricsReceiver, receive_tenants, writers_of};
 
 pub(crate) const NAME: &str = "prometheus.receive_http";
 const DEFAULT_PORT: u16 = 8080;
@@ -30,6 +30,8 @@ pub(crate) struct ReceiveHttp {
     pub(crate) idle_timeout: Duration,
     /// How much of everything it takes.
     pub(crate) limits: Limits,
+    /// Limits per tenant.
+    pub(crate) tenants: Option<TenantsOptions>,
 }
 
 pub(crate) fn read(block: &Block, scope: &Scope) -> Result<ReceiveHttp, Diagnostics> {
@@ -46,6 +48,7 @@ pub(crate) fn read(block: &Block, scope: &Scope) -> Result<ReceiveHttp, Diagnost
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
             limits: r.block("limits", receive_limits::read).unwrap_or_default(),
+            tenants: r.block("tenants", receive_tenants::read),
         };
         r.block("http", |r| read_http(r, &mut component));
         component
