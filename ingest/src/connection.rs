@@ -223,3 +223,6 @@ impl AsyncWrite for WatchedStream {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;

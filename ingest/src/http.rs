@@ -172,7 +172,11 @@ async fn take_body(
     let read = read(receiver, &mut body, &mut permit, &mut compressed.bytes);
     match tokio::time::timeout(receiver.options.read_timeout, read).await {
         Ok(Ok(())) => {}
-        Ok(Err(answer)) => return Err(drain(receiver, head, body, answer).await),
+        Ok(Err(answer)) => {
+            // What it held is free for others while the rest is read away.
+            drop((permit, compressed));
+            return Err(drain(receiver, head, body, answer).await);
+        }
         Err(_) => return Err(Answer::body_too_slow(receiver.options.read_timeout)),
     }
     let tenants = receiver.stats.tenants.as_deref();
@@ -305,7 +309,10 @@ async fn drain(receiver: &Receiver, head: &Parts, mut body: Incoming, answer: An
     }
     let reading = async {
         let mut seen = 0u64;
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                return false;
+            };
             seen += frame
                 .data_ref()
                 .map_or(0, |data| u64::try_from(data.len()).unwrap_or(0));
@@ -313,7 +320,7 @@ async fn drain(receiver: &Receiver, head: &Parts, mut body: Incoming, answer: An
                 return false;
             }
         }
-        body.is_end_stream()
+        true
     };
     match tokio::time::timeout(receiver.options.read_timeout, reading).await {
         Ok(true) => answer,

@@ -48,6 +48,8 @@ mod shard;
 mod stats;
 mod tenants;
 
+#[cfg(any(test, fuzzing))]
+pub use connection::fuzz as connection_fuzz;
 pub use decode::labels::Reason;
 pub use error::Error;
 pub use options::{

@@ -88,3 +88,30 @@ fn limits_hold_for_a_receiver_that_forwards_to_nothing() {
     assert_eq!(client.post(&request(2)).status, 204);
     running.stop();
 }
+
+/// Above half of the bytes that may be in flight, whoever has more than its share is refused and a newcomer
+/// is not.
+#[test]
+fn a_connection_beyond_its_share_makes_room_for_another() {
+    let mut setup = Setup::new(IoEngine::Portable);
+    setup.receiver.in_flight_bytes_max = 100_000;
+    let running = setup.start();
+    let mut large = running.connect();
+    large.send(b"POST /api/v1/write HTTP/1.1\r\nContent-Length: 90000\r\n\r\n");
+    large.send(&[0; 60_000]);
+    running.until(|now| now.in_flight_bytes == 60_000);
+    let request = post(&body("up", 1.0));
+    let (last, rest) = request.split_last().unwrap();
+    let mut small = running.connect();
+    small.send(rest);
+    running.until(|now| now.in_flight_bytes > 60_000);
+    large.send(&[0; 30_000]);
+    let reply = large.reply();
+    assert_eq!(reply.status, 429, "{reply:?}");
+    assert!(reply.text.contains("more than its share"), "{reply:?}");
+    assert_eq!(header(&reply.head, "retry-after"), Some("1"));
+    small.send(&[*last]);
+    assert_eq!(small.reply().status, 204);
+    assert_eq!(large.post(&body("up", 1.0)).status, 204);
+    running.stop();
+}

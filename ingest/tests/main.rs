@@ -8,6 +8,7 @@
     reason = "a panic is how a test fails"
 )]
 
+mod battery;
 mod common;
 mod http;
 mod limits;
