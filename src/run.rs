@@ -409,6 +409,12 @@ fn receiver_options(component: &component::ReceiveHttp) -> ReceiverOptions {
         write_timeout: component.write_timeout,
         idle_timeout: component.idle_timeout,
         paths: component.paths.clone(),
+        body_bytes_max: component.limits.body_bytes_max,
+        in_flight_bytes_max: component.limits.in_flight_bytes_max,
+        connection_in_flight_bytes_max: component.limits.connection_in_flight_bytes_max,
+        series_max: component.limits.series_max,
+        labels: component.limits.labels,
+        tenants: component.tenants.clone(),
         ..ReceiverOptions::new(&component.id, component.address, Vec::new())
     }
 }

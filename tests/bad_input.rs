@@ -1,12 +1,19 @@
 //! Turns every kind of bad request into its answer, and the good one after it into a 204.
 
-use crate::common::agent::Agent;
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpStream};
+
+use crate::common::agent::{Agent, config};
 use crate::common::http::Client;
 use crate::common::load::{compressed, series};
+use crate::common::{PATIENCE, eventually};
 use ingest::proto::WriteRequest;
 use prost::Message;
 
 const WRITE: &str = "POST /api/v1/metrics/write";
+/// What memory may differ by after bad input: what each thread keeps for the next request of that size, and
+/// what its allocator does.
+const KEPT_BYTES: u64 = 24 << 20;
 /// More than a body may have.
 const TOO_MANY_BYTES: usize = (32 << 20) + 1;
 
@@ -194,4 +201,120 @@ fn labels_in_any_order_are_taken_as_one_series() {
     let active = "prometheus_remote_write_wal_storage_active_series";
     assert_eq!(agent.metric(active, &[]), 1.0);
     assert_eq!(agent.metric("penstock_wal_samples_total", &[]), 3.0);
+}
+
+/// Everything that is bad, some of it many times at once, and of requests that never end.
+fn flood(agent: &Agent) {
+    let all = || {
+        unreadable()
+            .into_iter()
+            .chain(refused())
+            .chain(misdirected())
+    };
+    let mut client = Client::new(agent.port);
+    for bad in all() {
+        let reply = client.exchange(&bad.request).unwrap();
+        assert_eq!(reply.status, bad.status, "{reply:?}");
+    }
+    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, agent.port)).unwrap();
+    let whole = body(&good());
+    let garbage = [
+        &b"\x16\x03\x01 hello"[..],
+        b"GET /\r\n",
+        &[0xff; 5000],
+        b"PRI * HTTP/2.0\r\n\r\n",
+    ];
+    let half = body(&[0; 200_000]);
+    let cut = (0..300).map(|at| &whole[..at % whole.len()]);
+    let cut = cut
+        .chain(garbage)
+        .chain(std::iter::repeat_n(&half[..100_000], 50));
+    let open: Vec<TcpStream> = cut
+        .map(|bytes| {
+            let mut stream = connect();
+            // Fails where it was refused at once.
+            stream.write_all(bytes).unwrap_or_default();
+            stream
+        })
+        .collect();
+    // Whoever is good is served meanwhile.
+    assert_eq!(client.write(&good()).unwrap().status, 204);
+    drop((open, client));
+    eventually(PATIENCE, || {
+        let open = agent.metric("prometheus_receive_http_tcp_connections", &[]);
+        let bytes = agent.metric("penstock_receive_http_in_flight_bytes", &[]);
+        let is_quiet = open + bytes == 0.0;
+        is_quiet
+            .then_some(())
+            .ok_or_else(|| format!("{open} connections, {bytes} bytes"))
+    });
+}
+
+#[test]
+fn bad_input_leaves_no_memory_and_no_file_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = Agent::start(dir.path(), &[], &["--ingest.threads=2"]);
+    // The first time buffers grow to what they then stay at.
+    flood(&agent);
+    let (bytes, files) = agent.process.holds();
+    for _ in 0..3 {
+        flood(&agent);
+    }
+    eventually(PATIENCE, || {
+        let now = agent.process.holds().1;
+        (now == files)
+            .then_some(())
+            .ok_or_else(|| format!("{now} files, not {files}"))
+    });
+    let after = agent.process.holds().0;
+    assert!(
+        after < bytes + KEPT_BYTES,
+        "{bytes} bytes before, {after} after"
+    );
+}
+
+/// A tenant at its limit, as its sender and whoever runs the agent see it.
+#[test]
+fn tenants_have_their_limits_and_their_metrics() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = "  limits {\n    series_limit = 4\n  }\n  tenants {\n    \
+                  tenant \"small\" {\n      max_active_series = 2\n    }\n  }\n";
+    let agent = Agent::start_with(dir.path(), &[], |port| {
+        config(port, &[]).replacen("  http {", &format!("{limits}  http {{"), 1)
+    });
+    let mut client = Client::new(agent.port);
+    let mut send = |tenant: &str, names: &[&str]| {
+        let all = names.iter().map(|name| series(&[("__name__", name)]));
+        let header = format!("X-Scope-OrgID: {tenant}\r\n");
+        let body = compressed(all.collect());
+        client.send(WRITE, &header, &body).unwrap()
+    };
+    assert_eq!(send("small", &["a", "b"]).status, 204);
+    let reply = send("small", &["a", "c", "b"]);
+    assert_eq!(reply.status, 400);
+    assert!(
+        reply.text.contains("tenant_series_limit: 1 series"),
+        "{reply:?}"
+    );
+    assert_eq!(send("free", &["d", "e", "f", "g"]).status, 204);
+    let reply = send("free", &["d", "e", "f", "g", "h"]);
+    assert!(reply.text.contains("more than the limit of 4"), "{reply:?}");
+    let metric = |name: &str, pairs: &[(&str, &str)]| {
+        agent.metric(&format!("penstock_receive_http_tenant_{name}"), pairs)
+    };
+    let small = ("tenant", "small");
+    assert_eq!(metric("active_series", &[small]), 2.0);
+    assert_eq!(metric("active_series_limit", &[small]), 2.0);
+    assert_eq!(metric("active_series", &[("tenant", "free")]), 4.0);
+    assert_eq!(metric("samples_total", &[small]), 4.0);
+    let reason = ("reason", "tenant_series_limit");
+    assert_eq!(metric("refused_series_total", &[small, reason]), 1.0);
+    let top = [small, ("label", "__name__"), ("value", "c")];
+    assert_eq!(metric("top_refused", &top), 1.0);
+    let active = "prometheus_remote_write_wal_storage_active_series";
+    assert_eq!(
+        agent.metric(active, &[]),
+        6.0,
+        "none was defined for nothing"
+    );
 }

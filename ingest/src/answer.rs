@@ -11,10 +11,12 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
+use crate::admit::Shed;
 use crate::decode::labels::Reason;
 use crate::decode::snappy::Refused;
 use crate::decode::{Malformed, Refusals, Written};
 use crate::negotiate::{Encoding, Message};
+use crate::tenants::{Tenant, Tenants, TooFast};
 
 /// What of the request was written: headers of every answer to a remote-write 2.0 message, also
 /// where that is nothing.
@@ -134,12 +136,51 @@ impl Answer {
         Self::new(StatusCode::REQUEST_TIMEOUT, text).and_close()
     }
 
-    pub(crate) fn too_many_bytes_in_flight() -> Self {
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too many bytes are in flight, try again later",
-        )
-        .with(RETRY_AFTER, "1")
+    /// Not now.
+    pub(crate) fn shed(why: Shed) -> Self {
+        let what = match why {
+            Shed::Full => "too many bytes are in flight, try again later",
+            Shed::Connection => "too many bytes of this connection are in flight, try again later",
+            Shed::Share => {
+                "too many bytes are in flight, and this connection has more than its share, \
+                 try again later"
+            }
+            Shed::LogBehind => {
+                let text = "the log is behind, and this connection has more than its share in \
+                            flight, try again later";
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "5");
+            }
+        };
+        Self::new(StatusCode::TOO_MANY_REQUESTS, what).with(RETRY_AFTER, "1")
+    }
+
+    /// The tenant has used up what it may send.
+    pub(crate) fn too_fast(tenant: Option<(&Tenants, &Tenant)>, too_fast: TooFast) -> Self {
+        let mut text = String::from("too many samples per second");
+        if let Some((_, tenant)) = tenant {
+            let limits = tenant.limits();
+            let (rate, burst) = (limits.samples_per_second, limits.burst_samples);
+            let name = tenant.name();
+            text = format!(
+                "tenant {name:?} sends more than {rate} samples per second (max_samples_per_second) and \
+                 {burst} at once (max_burst_samples); nothing is stored, try again later"
+            );
+        }
+        let seconds = too_fast.wait.as_nanos().div_ceil(1_000_000_000).max(1);
+        let mut answer = Self::new(StatusCode::TOO_MANY_REQUESTS, text);
+        let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+        answer.header = Some((RETRY_AFTER, HeaderValue::from(seconds)));
+        answer
+    }
+
+    /// 400 rather than 413: a sender drops what is answered 400, while some repeat a 413 for ever, with
+    /// everything behind it waiting.
+    pub(crate) fn too_many_series(count: usize, limit: usize) -> Self {
+        let text = format!(
+            "the request has {count} series, more than the limit of {limit} (series_limit); nothing \
+             of it is stored and it is not to be sent again: lower the sender's batch size"
+        );
+        Self::new(StatusCode::BAD_REQUEST, text)
     }
 
     /// Part of the request is durable, the rest is not allowed.

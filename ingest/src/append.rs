@@ -18,15 +18,17 @@ use std::time::Duration;
 
 use wal::{Position, SeriesRef, Store, Writer};
 
-use crate::decode::labels::LabelSet;
+use crate::decode::labels::{LabelLimits, LabelSet};
 use crate::decode::snappy::Refused;
 use crate::decode::{
-    Batch, Brought, Malformed, NotAllowed, Resolve, Slot, remote_write_v1, remote_write_v2,
+    Batch, Brought, Malformed, NotAllowed, Resolve, Slot, count_series, remote_write_v1,
+    remote_write_v2,
 };
 use crate::intern::{Interner, RawRecords, Scratch, Unsorted};
 use crate::negotiate::{Encoding, Message};
 use crate::options::ReceiverOptions;
-use crate::paths::{Front, Mapped, Paths, Spare, ToAliases, Way};
+use crate::paths::{Front, Mapped, Paths, Spare, ToAliases, Way, some_labels};
+use crate::tenants::{Pass, Tenant, Tenants, TooFast, samples_of};
 
 /// What each buffer keeps between requests: a request of 20000 ordinary samples.
 const KEPT_BYTES_MAX: usize = 8 << 20;
@@ -37,6 +39,10 @@ pub(crate) enum Failure {
     Compression(Refused),
     Malformed(Malformed),
     Log(wal::Error),
+    /// More series than a request may have.
+    TooManySeries(usize),
+    /// More samples than the tenant may send now.
+    TooFast(TooFast),
 }
 
 /// A request as it came.
@@ -47,6 +53,11 @@ pub(crate) struct Incoming<'r> {
     pub(crate) claimed: usize,
     pub(crate) message: Message,
     pub(crate) encoding: Encoding,
+    /// Most series, 0 for any number.
+    pub(crate) series_max: usize,
+    pub(crate) labels: LabelLimits,
+    /// Who sends it, where that matters.
+    pub(crate) tenant: Option<(&'r Tenants, &'r Tenant)>,
     /// Monotonic time.
     pub(crate) now: Duration,
 }
@@ -83,6 +94,8 @@ pub(crate) struct Appender {
     decompressed: Vec<u8>,
     /// What the last request held.
     pub(crate) batch: Batch,
+    /// Samples of the last request that its tenant was charged.
+    taken: u64,
     scanner: Scanner,
     interning: Scratch,
     spare: Spare,
@@ -122,6 +135,7 @@ impl Appender {
             receivers: receivers.iter().map(Paths::new).collect(),
             decompressed: Vec::new(),
             batch: Batch::default(),
+            taken: 0,
             scanner: Scanner::default(),
             interning: Scratch::default(),
             spare: Spare::default(),
@@ -139,6 +153,7 @@ impl Appender {
     ) -> Result<(), Failure> {
         positions.clear();
         self.batch.clear();
+        self.taken = 0;
         self.scanner
             .buffers
             .repeats
@@ -151,6 +166,9 @@ impl Appender {
             .and_then(|body| self.append_body((request, body), route, positions));
         self.decompressed = decompressed;
         if appended.is_err() {
+            if let Some((tenants, tenant)) = request.tenant {
+                tenants.give_back(tenant, std::mem::take(&mut self.taken));
+            }
             self.scanner.buffers.repeats.forget();
         }
         self.shrink();
@@ -163,14 +181,25 @@ impl Appender {
         route: &mut Route,
         positions: &mut Vec<Position>,
     ) -> Result<(), Failure> {
+        if request.series_max > 0 {
+            let count = count_series(request.message, body).map_err(Failure::Malformed)?;
+            if count > request.series_max {
+                return Err(Failure::TooManySeries(count));
+            }
+        }
+        self.interning.limit(request.labels);
+        self.spare.limit(request.labels);
         // Lent, as above.
         let mut receivers = std::mem::take(&mut self.receivers);
         let paths = &mut receivers[route.receiver];
         positions.resize(paths.ways.len(), Position::default());
         paths.aliases.begin(request.now);
         let appended = if paths.ways.is_empty() {
-            let nowhere = &mut Nowhere::default();
-            (self.scanner).scan(request.message, body, nowhere, &mut self.batch)
+            let nowhere = &mut Nowhere::new(request.labels);
+            (self.scanner)
+                .scan(request.message, body, nowhere, &mut self.batch)
+                .and_then(|()| take(&request, &self.batch))
+                .map(drop)
         } else if let Some(front) = paths.front {
             self.through_store((request, body), (&mut *paths, front), route, positions)
         } else {
@@ -203,7 +232,16 @@ impl Appender {
             Interner::new(&series, &mut self.interning, route.previous).with(unsorted);
         (self.scanner).scan(request.message, body, &mut interner, &mut self.batch)?;
         route.previous_alias = interner.previous_alias();
+        self.taken = take(&request, &self.batch)
+            .inspect_err(|_| refuse(&request, &interner, &self.batch))?;
+        let mut pass = (request.tenant).and_then(|(all, tenant)| all.pass(tenant, front));
+        if let Some(pass) = &mut pass {
+            interner.admit(pass, &mut self.batch);
+        }
         route.previous = interner.define_new(&mut self.batch).map_err(Failure::Log)?;
+        if let Some(pass) = pass {
+            pass.settle(self.interning.defined(&self.batch));
+        }
         let writer = &mut self.stores[at].1;
         let samples = &self.batch.samples;
         positions[front] = self
@@ -214,7 +252,8 @@ impl Appender {
             .map_err(Failure::Log)?;
         for (number, way) in paths.ways.iter_mut().enumerate() {
             if number != front {
-                positions[number] = self.append_mapped(body, &series, way)?;
+                // Whose series these are was asked at the front.
+                positions[number] = self.append_mapped(body, &series, way, None)?;
             }
         }
         Ok(())
@@ -235,8 +274,16 @@ impl Appender {
         };
         (self.scanner).scan(request.message, body, &mut to_aliases, &mut self.batch)?;
         route.previous_alias = to_aliases.previous;
-        for (position, way) in positions.iter_mut().zip(&mut paths.ways) {
-            *position = self.append_mapped(body, &paths.aliases, way)?;
+        self.taken = take(&request, &self.batch).inspect_err(|_| {
+            if let Some((tenants, tenant)) = request.tenant {
+                some_labels(&paths.aliases, &self.batch, |labels, items| {
+                    tenants.refused(tenant, labels, items);
+                });
+            }
+        })?;
+        for (number, way) in paths.ways.iter_mut().enumerate() {
+            let pass = (request.tenant).and_then(|(all, tenant)| all.pass(tenant, number));
+            positions[number] = self.append_mapped(body, &paths.aliases, way, pass)?;
         }
         Ok(())
     }
@@ -247,12 +294,13 @@ impl Appender {
         body: &[u8],
         front: &impl Front,
         way: &mut Way,
+        pass: Option<Pass<'_>>,
     ) -> Result<Position, Failure> {
         let (store, writer) = &mut self.stores[way.store];
         let series = store.series().guard();
         let ways = (&mut way.derived, &mut way.rules);
         self.mapped
-            .map((front, &self.batch), ways, &series)
+            .map((front, &self.batch), ways, &series, pass)
             .map_err(Failure::Log)?;
         self.batch.refused.extend(&mut self.mapped.refused);
         let Mapped {
@@ -263,6 +311,12 @@ impl Appender {
                 writer.append(samples, records)
             })
             .map_err(Failure::Log)
+    }
+
+    /// Whether the log of one of the stores is behind its device.
+    pub(crate) fn is_behind(&self, route: &Route) -> bool {
+        let ways = &self.receivers[route.receiver].ways;
+        ways.iter().any(|way| self.stores[way.store].1.is_behind())
     }
 
     fn shrink(&mut self) {
@@ -342,6 +396,9 @@ impl Line {
             message,
             encoding,
             now: Duration::ZERO,
+            series_max: 0,
+            labels: LabelLimits::default(),
+            tenant: None,
         };
         self.appender
             .append(request, &mut self.route, &mut self.positions)
@@ -352,11 +409,38 @@ impl Line {
     }
 }
 
+/// Charges the tenant of a request its samples.
+fn take(request: &Incoming<'_>, batch: &Batch) -> Result<u64, Failure> {
+    let Some((tenants, tenant)) = request.tenant else {
+        return Ok(0);
+    };
+    let taken = tenants.take(tenant, batch, request.now);
+    taken.map_err(Failure::TooFast)?;
+    Ok(samples_of(batch))
+}
+
+/// Counts by its labels what a tenant was not allowed to send.
+fn refuse(request: &Incoming<'_>, interner: &Interner<'_>, batch: &Batch) {
+    if let Some((tenants, tenant)) = request.tenant {
+        interner.some_labels(batch, |labels, items| {
+            tenants.refused(tenant, labels, items);
+        });
+    }
+}
+
 /// Resolves for a receiver that forwards to no store: what is not allowed is still refused.
 #[derive(Default, Debug)]
 struct Nowhere {
     set: LabelSet,
     canonical: Vec<u8>,
+}
+
+impl Nowhere {
+    fn new(limits: LabelLimits) -> Self {
+        let mut nowhere = Self::default();
+        nowhere.set.limits = limits;
+        nowhere
+    }
 }
 
 impl Resolve for Nowhere {

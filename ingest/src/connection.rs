@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 use wal::Position;
 
+use crate::admit::Held;
 use crate::append::Route;
 use crate::http::{Receiver, respond};
 
@@ -37,6 +38,8 @@ pub(crate) struct Connection {
     /// Where its requests go, with the last series of each way: the sender's next request most
     /// likely goes on from there.
     pub(crate) route: RefCell<Route>,
+    /// Bytes of its requests in flight.
+    pub(crate) held: Held,
     /// Spare buffer for the positions of a request.
     pub(crate) positions: RefCell<Vec<Position>>,
     /// Until when the peer has to send something; none while it waits for us.
@@ -53,6 +56,7 @@ impl Connection {
         let deadline = Instant::now() + receiver.options.read_timeout;
         Self {
             route: RefCell::new(Route::new(receiver.number)),
+            held: Held::default(),
             positions: RefCell::default(),
             read_deadline: Cell::new(Some(deadline)),
             write_deadline: Cell::new(None),
@@ -219,3 +223,6 @@ impl AsyncWrite for WatchedStream {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;

@@ -11,10 +11,12 @@
 //! | other path, method, type, message, encoding | 404, 405, 415 | connection stays |
 //! | body too large, compressed or not | 413 | closes if there is much left to read |
 //! | no snappy or zstd, no protobuf | 400 with the byte | nothing was stored |
+//! | more series than a request may have | 400, so that every sender drops it | nothing was stored |
 //! | series that are not allowed | 400 with counts and the first | the others are stored |
 //! | body too slow | 408 | closes |
-//! | too many bytes in flight | 429, retry after 1 s | |
-//! | log full | 503, retry after 5 s | |
+//! | too many bytes in flight, of all or of the connection | 429, retry after 1 s | |
+//! | more samples of a tenant than it may send | 429, retry when it may | nothing was stored |
+//! | log full, or behind and the connection has most in flight | 503, retry after 5 s | |
 //! | log failed | 503 | |
 //!
 //! Every answer to a remote-write 2.0 message that could be negotiated says how much was written.
@@ -39,13 +41,14 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use wal::{Durable, SharedClock};
 
-use crate::admit::Permit;
+use crate::admit::BytesPermit;
 use crate::answer::Answer;
 use crate::append::{self, Appender, Failure};
 use crate::connection::Connection;
 use crate::negotiate::{Encoding, Message, check_head};
 use crate::options::ReceiverOptions;
 use crate::stats::{CUT_OFF, Counters, ReceiverStats};
+use crate::tenants::{Tenant, Tenants};
 
 /// Most bytes read of a body nobody wants.
 const DRAIN_BYTES_MAX: u64 = 1 << 20;
@@ -166,20 +169,32 @@ async fn take_body(
     (head, mut body): (&Parts, Incoming),
     (message, encoding): (Message, Encoding),
 ) -> Result<Answer, Answer> {
-    let mut permit = receiver.stats.bytes.permit();
+    let mut permit = receiver.stats.bytes.permit(&connection.held);
     let mut compressed = Buffer::new(&receiver.worker);
     let read = read(receiver, &mut body, &mut permit, &mut compressed.bytes);
     match tokio::time::timeout(receiver.options.read_timeout, read).await {
         Ok(Ok(())) => {}
-        Ok(Err(answer)) => return Err(drain(receiver, head, body, answer).await),
+        Ok(Err(answer)) => {
+            // What it held is free for others while the rest is read away.
+            drop((permit, compressed));
+            return Err(drain(receiver, head, body, answer).await);
+        }
         Err(_) => return Err(Answer::body_too_slow(receiver.options.read_timeout)),
     }
+    let tenants = receiver.stats.tenants.as_deref();
+    let tenant = tenants.map(|all| {
+        (
+            all,
+            all.of(&head.headers, receiver.worker.clock.monotonic()),
+        )
+    });
+    let tenant = tenant.as_ref().map(|(all, tenant)| (*all, &**tenant));
     let mut positions = connection.positions.take();
     let appended = append(
         receiver,
         connection,
         &mut permit,
-        (message, encoding, &compressed.bytes),
+        (message, encoding, &compressed.bytes, tenant),
         &mut positions,
     );
     drop(compressed);
@@ -199,7 +214,7 @@ async fn take_body(
 async fn read(
     receiver: &Receiver,
     body: &mut Incoming,
-    permit: &mut Permit<'_>,
+    permit: &mut BytesPermit<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), Answer> {
     let limit = receiver.options.body_bytes_max;
@@ -214,43 +229,58 @@ async fn read(
         if out.len() + data.len() > limit {
             return Err(Answer::too_large("the compressed body", None, limit));
         }
-        if !permit.take(data.len()) {
-            return Err(Answer::too_many_bytes_in_flight());
-        }
+        permit.take(data.len()).map_err(Answer::shed)?;
         out.extend_from_slice(&data);
     }
     Ok(())
 }
 
+/// A body, what it is, and who sent it where that matters.
+type Sent<'b> = (
+    Message,
+    Encoding,
+    &'b [u8],
+    Option<(&'b Tenants, &'b Tenant)>,
+);
+
 /// Appends the body to the receiver's stores. `Ok` is the answer to give once it is durable.
 fn append(
     receiver: &Receiver,
     connection: &Connection,
-    permit: &mut Permit<'_>,
-    (message, encoding, compressed): (Message, Encoding, &[u8]),
+    permit: &mut BytesPermit<'_>,
+    (message, encoding, compressed, tenant): Sent<'_>,
     positions: &mut Vec<wal::Position>,
 ) -> Result<Answer, Answer> {
     let limit = receiver.options.body_bytes_max;
     let refuse = |refused| Answer::compression(encoding, refused, limit);
     let claimed = (encoding.claimed_length(compressed, limit)).map_err(refuse)?;
-    if !permit.take(claimed) {
-        return Err(Answer::too_many_bytes_in_flight());
-    }
+    permit.take(claimed).map_err(Answer::shed)?;
     receiver.counters().received(compressed.len(), claimed);
     let mut appender = receiver.worker.appender.borrow_mut();
     let mut route = connection.route.borrow_mut();
+    (permit.may_append(|| appender.is_behind(&route))).map_err(Answer::shed)?;
     let request = append::Incoming {
         compressed,
         claimed,
         message,
         encoding,
+        series_max: receiver.options.series_max,
+        labels: receiver.options.labels,
+        tenant,
         now: receiver.worker.clock.monotonic(),
     };
     match appender.append(request, &mut route, positions) {
         Ok(()) => {}
         Err(Failure::Compression(refused)) => return Err(refuse(refused)),
         Err(Failure::Malformed(malformed)) => return Err(Answer::malformed(malformed)),
+        Err(Failure::TooFast(too_fast)) => return Err(Answer::too_fast(tenant, too_fast)),
+        Err(Failure::TooManySeries(count)) => {
+            return Err(Answer::too_many_series(count, receiver.options.series_max));
+        }
         Err(Failure::Log(error)) => return Err(Answer::log(&error)),
+    }
+    if let Some((_, tenant)) = tenant {
+        tenant.stored(&appender.batch);
     }
     receiver
         .counters()
@@ -281,7 +311,10 @@ async fn drain(receiver: &Receiver, head: &Parts, mut body: Incoming, answer: An
     }
     let reading = async {
         let mut seen = 0u64;
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                return false;
+            };
             seen += frame
                 .data_ref()
                 .map_or(0, |data| u64::try_from(data.len()).unwrap_or(0));
@@ -289,7 +322,7 @@ async fn drain(receiver: &Receiver, head: &Parts, mut body: Incoming, answer: An
                 return false;
             }
         }
-        body.is_end_stream()
+        true
     };
     match tokio::time::timeout(receiver.options.read_timeout, reading).await {
         Ok(true) => answer,

@@ -15,13 +15,15 @@
 //! - [`Interner::define_new`] may fail (full disk, too many series): the batch must be dropped.
 //!   Series defined on the way stay; that harms nothing.
 
+mod admit;
+
 use std::mem;
 use std::ops::Range;
 
 use wal::{NewSeries, SeriesGuard, SeriesRef};
 
 use crate::aliases::Aliases;
-use crate::decode::labels::{LabelSet, SHOWN_BYTES_MAX};
+use crate::decode::labels::{LabelLimits, LabelSet, SHOWN_BYTES_MAX};
 use crate::decode::{Batch, Brought, Malformed, NotAllowed, RecordAt, Resolve, Slot};
 use crate::paths::{Derived, What};
 
@@ -43,6 +45,11 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// What label sets may be from now on.
+    pub(crate) fn limit(&mut self, limits: LabelLimits) {
+        self.set.limits = limits;
+    }
+
     /// Gives memory back after a request with very many new series.
     pub(crate) fn shrink(&mut self, bytes_max: usize) {
         self.arena.clear();

@@ -19,6 +19,7 @@
 //! | `aliases` | label bytes as they were sent -> numbers |
 //! | `paths` | the series of a receiver -> those of its writers, by relabel rules or without |
 //! | `answer` | outcome -> status and text |
+//! | `tenants` | who sends a request -> what of it may be stored |
 //! | `stats` | what happened -> numbers to read |
 //! | `prometheus_wal` | the log of a Prometheus -> its records, for import |
 //! | `proto` | the slow and obvious codec: oracle, test data |
@@ -49,15 +50,23 @@ pub mod prometheus_wal;
 pub mod proto;
 mod shard;
 mod stats;
+mod tenants;
 
 #[doc(hidden)]
 pub use append::Line;
+#[cfg(any(test, fuzzing))]
+pub use connection::fuzz as connection_fuzz;
 pub use decode::labels::Reason;
 pub use error::Error;
-pub use options::{CONNECTIONS_MAX_DEFAULT, Message, Path, ReceiverOptions, ShardsOptions};
+pub use options::{
+    BODY_BYTES_MAX_DEFAULT, CONNECTIONS_MAX_DEFAULT, IN_FLIGHT_BYTES_MAX_DEFAULT, LabelLimits,
+    Message, Path, ReceiverOptions, ShardsOptions, TenantLimits, TenantsOptions,
+    connection_in_flight_bytes,
+};
 pub use paths::{STAGES_MAX, Stage, StageStats};
 pub use shard::Shards;
 pub use stats::{CUT_OFF, DURATION_BUCKETS_US, ReceiverStats, STATUS_CODES, Snapshot};
+pub use tenants::{ANONYMOUS, OTHER, TOP_REFUSED_MAX, TenantSnapshot, Tenants};
 
 /// Counts allocations, for the tests that say there are none.
 #[cfg(test)]

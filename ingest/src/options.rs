@@ -6,11 +6,26 @@ use std::time::Duration;
 
 use wal::{IoEngine, SharedClock};
 
+pub use crate::decode::labels::LabelLimits;
 pub use crate::negotiate::Message;
 use crate::paths::Stage;
+pub use crate::tenants::{TenantLimits, TenantsOptions};
 
 /// Connections per receiver when the setting is 0: enough for a fleet, and bounded.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 16_384;
+
+/// Bytes of a body unless it is said otherwise: what Prometheus takes.
+pub const BODY_BYTES_MAX_DEFAULT: usize = 32 << 20;
+
+/// Bytes in flight of a receiver unless it is said otherwise.
+pub const IN_FLIGHT_BYTES_MAX_DEFAULT: u64 = 256 << 20;
+
+/// Bytes in flight of a connection unless it is said otherwise: one request of the largest kind, as it came
+/// and decompressed.
+#[must_use]
+pub const fn connection_in_flight_bytes(body_bytes_max: usize) -> u64 {
+    body_bytes_max as u64 * 2
+}
 
 /// How the shard threads run.
 #[derive(Clone, Debug)]
@@ -69,6 +84,14 @@ pub struct ReceiverOptions {
     pub body_bytes_max: usize,
     /// Most bytes, compressed plus decompressed, of requests not yet answered.
     pub in_flight_bytes_max: u64,
+    /// The same for the requests of one connection.
+    pub connection_in_flight_bytes_max: u64,
+    /// Most series in a request, 0 for any number.
+    pub series_max: usize,
+    /// What label sets may be.
+    pub labels: LabelLimits,
+    /// Limits per tenant; none: nobody asks who sends.
+    pub tenants: Option<TenantsOptions>,
 }
 
 impl ReceiverOptions {
@@ -85,8 +108,12 @@ impl ReceiverOptions {
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
-            body_bytes_max: 32 << 20,
-            in_flight_bytes_max: 256 << 20,
+            body_bytes_max: BODY_BYTES_MAX_DEFAULT,
+            in_flight_bytes_max: IN_FLIGHT_BYTES_MAX_DEFAULT,
+            connection_in_flight_bytes_max: connection_in_flight_bytes(BODY_BYTES_MAX_DEFAULT),
+            series_max: 0,
+            labels: LabelLimits::default(),
+            tenants: None,
         }
     }
 }

@@ -32,8 +32,8 @@ use labels::relabel::{Relabeled, Relabeler, Rule};
 use wal::SeriesGuard;
 
 use crate::aliases::{Aliases, Limits};
-use crate::decode::labels::{LabelSet, Reason, SHOWN_BYTES_MAX};
-use crate::decode::{Brought, Malformed, NotAllowed, Resolve, Slot};
+use crate::decode::labels::{LabelLimits, LabelSet, Reason, SHOWN_BYTES_MAX};
+use crate::decode::{Batch, Brought, Malformed, NotAllowed, Resolve, Slot};
 use crate::options::{Path, ReceiverOptions};
 
 pub use derive::STAGES_MAX;
@@ -332,6 +332,30 @@ impl Front for Aliases {
 pub(crate) struct Spare {
     set: LabelSet,
     canonical: Vec<u8>,
+}
+
+impl Spare {
+    /// What label sets may be from now on, as they come.
+    pub(crate) fn limit(&mut self, limits: LabelLimits) {
+        self.set.limits = limits;
+    }
+}
+
+/// Places of a request that are looked at where all of it is refused.
+const SEEN_MAX: usize = 64;
+
+/// Calls `with` with the labels of some of the request's series, spread over it, and how many of its
+/// samples each stands for.
+pub(crate) fn some_labels(front: &impl Front, batch: &Batch, mut with: impl FnMut(&[u8], usize)) {
+    let count = batch.samples.len();
+    let step = count.div_ceil(SEEN_MAX).max(1);
+    let mut labels = Vec::new();
+    for (at, sample) in batch.samples.iter().enumerate().step_by(step) {
+        labels.clear();
+        if front.labels(sample.series.get(), &mut labels).is_ok() {
+            with(&labels, step.min(count - at));
+        }
+    }
 }
 
 /// Resolves the series of one request to aliases.

@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use wal::{Committer, Durable, IoEngine, SharedClock, Store};
 
 use crate::Error;
-use crate::admit::Gate;
+use crate::admit::{Flight, Gate};
 use crate::append::Appender;
 use crate::connection::serve;
 use crate::http::{Receiver, Worker};
@@ -42,6 +42,7 @@ use crate::listen::listen;
 use crate::options::{CONNECTIONS_MAX_DEFAULT, ReceiverOptions, ShardsOptions};
 use crate::paths::STAGES_MAX;
 use crate::stats::ReceiverStats;
+use crate::tenants::Tenants;
 
 /// How long a shard waits after it could not accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -198,8 +199,16 @@ fn share_out(
         given => given,
     };
     let connections = Gate::new(u64::try_from(connections).unwrap_or(u64::MAX));
-    let bytes = Gate::new(receiver.in_flight_bytes_max);
-    let stats = ReceiverStats::new(receiver.name.clone(), shards.len(), bytes, connections);
+    let bytes = Flight::new(
+        receiver.in_flight_bytes_max,
+        receiver.connection_in_flight_bytes_max,
+    );
+    let mut stats = ReceiverStats::new(receiver.name.clone(), shards.len(), bytes, connections);
+    if let Some(tenants) = &receiver.tenants {
+        let tenants = Tenants::new(tenants.clone(), receiver.paths.len());
+        let problem = |why| Error::Options(format!("tenants of {}: {why}", receiver.name));
+        stats.tenants = Some(Box::new(tenants.map_err(problem)?));
+    }
     let (stats, receiver) = (Arc::new(stats), Arc::new(receiver));
     for (shard, listener) in shards.iter_mut().zip(listeners) {
         shard
@@ -339,11 +348,10 @@ async fn receive(
 /// Serves a connection if there may be one more, else closes it.
 async fn admit(stream: tokio::net::TcpStream, receiver: Rc<Receiver>, stop: watch::Receiver<bool>) {
     let stats = receiver.stats.clone();
-    let mut permit = stats.connections.permit();
-    if !permit.take(1) {
+    let Some(_permit) = stats.connections.enter() else {
         receiver.counters().connection_refused();
         return;
-    }
+    };
     receiver.counters().connection_accepted();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(receiver = stats.name(), %error, "cannot set nodelay");

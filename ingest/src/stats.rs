@@ -9,9 +9,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::admit::Gate;
+use crate::admit::{Flight, Gate};
 use crate::decode::Batch;
 use crate::decode::labels::Reason;
+use crate::tenants::Tenants;
 
 /// Stands for a status where the peer went away, or the grace ended, before there was an answer.
 pub const CUT_OFF: u16 = 0;
@@ -131,18 +132,20 @@ impl Counters {
 pub struct ReceiverStats {
     name: String,
     pub(crate) shards: Box<[Counters]>,
-    pub(crate) bytes: Gate,
+    pub(crate) bytes: Flight,
     pub(crate) connections: Gate,
+    pub(crate) tenants: Option<Box<Tenants>>,
 }
 
 impl ReceiverStats {
-    pub(crate) fn new(name: String, shards: usize, bytes: Gate, connections: Gate) -> Self {
+    pub(crate) fn new(name: String, shards: usize, bytes: Flight, connections: Gate) -> Self {
         let shards = (0..shards).map(|_| Counters::default()).collect();
         Self {
             name,
             shards,
             bytes,
             connections,
+            tenants: None,
         }
     }
 
@@ -150,6 +153,12 @@ impl ReceiverStats {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The tenants, where the receiver has any.
+    #[must_use]
+    pub fn tenants(&self) -> Option<&Tenants> {
+        self.tenants.as_deref()
     }
 
     /// The numbers now, summed over the shards.
@@ -238,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_sums_the_shards() {
-        let stats = ReceiverStats::new("r".into(), 2, Gate::new(1), Gate::new(1));
+        let stats = ReceiverStats::new("r".into(), 2, Flight::new(1, 1), Gate::new(1));
         stats.shards[0].answered(204, Duration::from_micros(250));
         stats.shards[1].answered(204, Duration::from_micros(251));
         stats.shards[1].answered(CUT_OFF, Duration::from_secs(60));

@@ -8,8 +8,11 @@
     reason = "a panic is how a test fails"
 )]
 
+mod battery;
 mod common;
 mod http;
+mod limits;
 mod relabel;
 mod remote_write_v2;
 mod shards;
+mod tenants;

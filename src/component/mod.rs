@@ -10,6 +10,8 @@
 mod http_client;
 mod logging;
 mod receive_http;
+mod receive_limits;
+mod receive_tenants;
 mod relabel;
 mod relabel_rule;
 mod remote_write;

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddr
 use std::time::Duration;
 
 use config::{Block, BodyReader, Diagnostics, Handle, Scope};
-use ingest::{Message, Path};
+use ingest::{Message, Path, TenantsOptions};
 
-use super::{MetricsReceiver, PATHS_MAX, paths_of};
+use super::receive_limits::{self, Limits};
+use super::{MetricsReceiver, PATHS_MAX, paths_of, receive_tenants};
 
 pub(crate) const NAME: &str = "prometheus.receive_http";
 const DEFAULT_PORT: u16 = 8080;
@@ -27,6 +28,10 @@ pub(crate) struct ReceiveHttp {
     pub(crate) read_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    /// How much of everything it takes.
+    pub(crate) limits: Limits,
+    /// Limits per tenant.
+    pub(crate) tenants: Option<TenantsOptions>,
 }
 
 pub(crate) fn read(block: &Block, scope: &Scope) -> Result<ReceiveHttp, Diagnostics> {
@@ -42,6 +47,8 @@ pub(crate) fn read(block: &Block, scope: &Scope) -> Result<ReceiveHttp, Diagnost
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
+            limits: r.block("limits", receive_limits::read).unwrap_or_default(),
+            tenants: r.block("tenants", receive_tenants::read),
         };
         if component.paths.len() > PATHS_MAX {
             let problem = format!("leads to more than {PATHS_MAX} writers");

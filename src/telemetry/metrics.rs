@@ -17,7 +17,7 @@ use shipper::{Counts, DropReason, QueueOptions, Stats};
 use wal::{IoEngine, SYNC_SECONDS_BOUNDS, SharedClock, Store};
 
 use super::families::{Durations, Families, Group, float};
-use super::process;
+use super::{process, tenants};
 
 /// A store and the component it belongs to.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ impl Sources {
             .gauge("penstock_io_engine_info", "How files are written", 1.0);
         process::collect(&mut families);
         for receiver in &self.receivers {
-            collect_receiver(&mut families, receiver);
+            collect_receiver(&mut families, receiver, self.clock.monotonic());
         }
         for stage in &self.relabels {
             relabel::collect(&mut families, stage);
@@ -87,7 +87,7 @@ impl Sources {
     }
 }
 
-fn collect_receiver(families: &mut Families, source: &ReceiverSource) {
+fn collect_receiver(families: &mut Families, source: &ReceiverSource, now_monotonic: Duration) {
     let mut group = families.component(&source.id);
     let now = source.stats.snapshot();
     for (code, count) in STATUS_CODES.iter().zip(now.requests) {
@@ -114,6 +114,9 @@ fn collect_receiver(families: &mut Families, source: &ReceiverSource) {
         &took,
     );
     collect_records(&mut group, &now);
+    if let Some(all) = source.stats.tenants() {
+        tenants::collect(&mut group, all, now_monotonic);
+    }
     let limit = float(source.connections_max as u64);
     for (name, help, value) in [
         (

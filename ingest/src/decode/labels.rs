@@ -53,11 +53,19 @@ pub enum Reason {
     SamplesAndHistograms,
     /// Remote write 2.0: a series with no sample, histogram or exemplar.
     NothingInSeries,
+    /// More labels than [`LabelLimits::labels_max`].
+    LabelLimit,
+    /// A label name longer than [`LabelLimits::name_bytes_max`].
+    LabelNameLengthLimit,
+    /// A label value longer than [`LabelLimits::value_bytes_max`].
+    LabelValueLengthLimit,
+    /// A series beyond those its tenant may have active.
+    TenantSeriesLimit,
 }
 
 impl Reason {
     /// All reasons; a reason's place is its [`Self::index`].
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::MissingMetricName,
         Self::EmptyLabelName,
         Self::DuplicateLabelName,
@@ -66,6 +74,10 @@ impl Reason {
         Self::InvalidLabelRefs,
         Self::SamplesAndHistograms,
         Self::NothingInSeries,
+        Self::LabelLimit,
+        Self::LabelNameLengthLimit,
+        Self::LabelValueLengthLimit,
+        Self::TenantSeriesLimit,
     ];
 
     /// The place in arrays of one entry per reason.
@@ -80,6 +92,10 @@ impl Reason {
             Self::InvalidLabelRefs => 5,
             Self::SamplesAndHistograms => 6,
             Self::NothingInSeries => 7,
+            Self::LabelLimit => 8,
+            Self::LabelNameLengthLimit => 9,
+            Self::LabelValueLengthLimit => 10,
+            Self::TenantSeriesLimit => 11,
         }
     }
 
@@ -95,6 +111,10 @@ impl Reason {
             Self::InvalidLabelRefs => "invalid_label_refs",
             Self::SamplesAndHistograms => "samples_and_histograms",
             Self::NothingInSeries => "nothing_in_series",
+            Self::LabelLimit => "label_limit",
+            Self::LabelNameLengthLimit => "label_name_length_limit",
+            Self::LabelValueLengthLimit => "label_value_length_limit",
+            Self::TenantSeriesLimit => "tenant_series_limit",
         }
     }
 }
@@ -102,6 +122,31 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// What a label set may be beside well-formed; 0 is no limit. Looked at when a label set is checked, which is
+/// when it is first seen: a series that is known is let through.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct LabelLimits {
+    /// Most labels, `__name__` among them, those without value not.
+    pub labels_max: usize,
+    /// Most bytes of a label's name.
+    pub name_bytes_max: usize,
+    /// Most bytes of a label's value.
+    pub value_bytes_max: usize,
+}
+
+impl LabelLimits {
+    fn check(&self, name: &[u8], value: &[u8]) -> Result<(), Reason> {
+        let is_over = |length: usize, limit: usize| limit > 0 && length > limit;
+        if is_over(name.len(), self.name_bytes_max) {
+            return Err(Reason::LabelNameLengthLimit);
+        }
+        if is_over(value.len(), self.value_bytes_max) {
+            return Err(Reason::LabelValueLengthLimit);
+        }
+        Ok(())
     }
 }
 
@@ -113,6 +158,8 @@ type LabelAt = (Range<usize>, Range<usize>);
 pub(crate) struct LabelSet {
     labels: Vec<LabelAt>,
     has_too_many: bool,
+    /// What is allowed; set by whoever owns this, for the receiver at work.
+    pub(crate) limits: LabelLimits,
 }
 
 impl LabelSet {
@@ -168,7 +215,7 @@ impl LabelSet {
             }
         }
         let mut has_metric_name = false;
-        let mut length = 0usize;
+        let (mut length, mut count) = (0usize, 0usize);
         for (name, value) in &self.labels {
             let (name, value) = (bytes(name), bytes(value));
             if name.is_empty() {
@@ -177,8 +224,13 @@ impl LabelSet {
             if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
                 return Err(Reason::InvalidUtf8);
             }
+            self.limits.check(name, value)?;
             has_metric_name |= name == METRIC_NAME && !value.is_empty();
             length += name.len() + value.len();
+            count += usize::from(!value.is_empty());
+        }
+        if self.limits.labels_max > 0 && count > self.limits.labels_max {
+            return Err(Reason::LabelLimit);
         }
         // A label has at most 3 tags and 3 lengths around it.
         if length + self.labels.len() * 18 > LABEL_BYTES_MAX {
@@ -446,6 +498,29 @@ mod tests {
         assert_eq!(canonical(&body), Err(Reason::LabelsTooLong));
         let many = vec![("", ""); LABELS_MAX + 1];
         assert_eq!(canonical(&encoded(&many)), Err(Reason::LabelsTooLong));
+    }
+
+    #[test]
+    fn each_limit_refuses_what_is_beyond_it_under_its_own_name() {
+        let body = encoded(&[("__name__", "up"), ("empty", ""), ("job", "12345")]);
+        let with = |labels_max, name_bytes_max, value_bytes_max| {
+            let mut set = LabelSet {
+                limits: LabelLimits {
+                    labels_max,
+                    name_bytes_max,
+                    value_bytes_max,
+                },
+                ..LabelSet::default()
+            };
+            let whole = 0..body.len();
+            set.read(&body, &[whole]).unwrap();
+            set.append_canonical(&body, &mut Vec::new())
+        };
+        assert_eq!(with(0, 0, 0), Ok(()));
+        assert_eq!(with(2, 8, 5), Ok(()), "exactly at each limit");
+        assert_eq!(with(1, 0, 0), Err(Reason::LabelLimit));
+        assert_eq!(with(0, 7, 0), Err(Reason::LabelNameLengthLimit));
+        assert_eq!(with(0, 0, 4), Err(Reason::LabelValueLengthLimit));
     }
 
     #[test]

@@ -31,6 +31,9 @@ use std::ops::Range;
 pub use wire::Malformed;
 
 use labels::Reason;
+use wire::{Cursor, DEPTH_MAX, Wire};
+
+use crate::negotiate::Message;
 use wal::{RecordKind, Sample, SeriesRef};
 
 /// What one request holds, in the order it came. Reused from request to request.
@@ -168,6 +171,29 @@ pub struct NotAllowed {
     pub reason: Reason,
     /// Its labels, for a person.
     pub shown: String,
+}
+
+/// How many series a request of this message holds. Only keys and lengths are looked at.
+///
+/// # Errors
+///
+/// The bytes are no such message.
+pub(crate) fn count_series(message: Message, body: &[u8]) -> Result<usize, Malformed> {
+    let series = match message {
+        Message::V1 => 1,
+        Message::V2 => 5,
+    };
+    let mut request = Cursor::over(body, 0..body.len());
+    let mut count = 0;
+    while !request.is_done() {
+        let key = request.key()?;
+        if key.number == series {
+            key.expect(Wire::Bytes)?;
+            count += 1;
+        }
+        request.skip(key, DEPTH_MAX)?;
+    }
+    Ok(count)
 }
 
 /// Gives series their refs.

@@ -1,9 +1,12 @@
 //! Turns the samples of a request, by the numbers of a front, into samples of one store.
 //!
+//! What its tenant may not send is refused before it is defined.
+//!
 //! # Invariants
 //! - Order is kept: what comes out is what came in, without what was dropped.
 //! - After an error nothing is remembered that was not defined.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use wal::{NewSeries, RecordKind, Sample, SeriesGuard, SeriesRef};
@@ -11,6 +14,7 @@ use wal::{NewSeries, RecordKind, Sample, SeriesGuard, SeriesRef};
 use super::{Front, Made, Rules};
 use crate::decode::labels::{Reason, check_made, shown};
 use crate::decode::{Batch, NotAllowed, RecordAt, Refusals};
+use crate::tenants::Pass;
 
 /// Most stages of a path: what each drops is counted apart.
 pub const STAGES_MAX: usize = 16;
@@ -82,6 +86,8 @@ pub(crate) struct Mapped {
     arena: Vec<u8>,
     canonical: Vec<u8>,
     pending: Vec<Pending>,
+    /// Front series whose tenant may not send them in this request.
+    not_admitted: HashSet<u32>,
     dropped: [u64; STAGES_MAX],
     /// The last front series that was refused.
     last_refused: SeriesRef,
@@ -95,6 +101,8 @@ struct Pending {
     identity: u64,
     hash: u64,
     labels: Range<usize>,
+    /// Its ref, once it is defined.
+    series: SeriesRef,
 }
 
 impl Mapped {
@@ -126,15 +134,20 @@ impl Mapped {
         (front, batch): (&impl Front, &Batch),
         (derived, rules): (&mut Derived, &mut Rules),
         store: &SeriesGuard<'_>,
+        mut pass: Option<Pass<'_>>,
     ) -> Result<(), wal::Error> {
         self.arena.clear();
         self.pending.clear();
         self.known = (0, 0);
-        self.map_known((front, batch), (derived, rules), store);
+        self.not_admitted.clear();
+        self.map_known((front, batch), (derived, rules), (store, &mut pass));
         if !self.pending.is_empty() {
             self.define(derived, store)?;
+            if let Some(pass) = pass.take() {
+                pass.settle(self.pending.iter().map(|pending| pending.series));
+            }
             let known = self.known;
-            self.map_known((front, batch), (derived, rules), store);
+            self.map_known((front, batch), (derived, rules), (store, &mut None));
             self.known = known;
         }
         let is_counted = |record: &&RecordAt| record.kind != RecordKind::Metadata;
@@ -148,13 +161,13 @@ impl Mapped {
         &mut self,
         (front, batch): (&impl Front, &Batch),
         (derived, rules): (&mut Derived, &mut Rules),
-        store: &SeriesGuard<'_>,
+        (store, pass): (&SeriesGuard<'_>, &mut Option<Pass<'_>>),
     ) {
         self.clear();
         let mut last = (SeriesRef::NONE, What::Unknown);
         for sample in &batch.samples {
             if sample.series != last.0 {
-                let what = self.look_up(sample.series, front, (derived, rules), store);
+                let what = self.look_up(sample.series, front, (derived, rules), (store, pass));
                 last = (sample.series, what);
             }
             if let What::Series(series, _) = last.1 {
@@ -166,7 +179,7 @@ impl Mapped {
         for record in &batch.records {
             let mut record = record.clone();
             if !record.series.is_none() {
-                let what = self.look_up(record.series, front, (derived, rules), store);
+                let what = self.look_up(record.series, front, (derived, rules), (store, pass));
                 let What::Series(series, _) = what else {
                     self.left_out((record.series, what), front);
                     continue;
@@ -183,18 +196,69 @@ impl Mapped {
         number: SeriesRef,
         front: &impl Front,
         (derived, rules): (&mut Derived, &mut Rules),
-        store: &SeriesGuard<'_>,
+        (store, pass): (&SeriesGuard<'_>, &mut Option<Pass<'_>>),
     ) -> What {
         let (number, identity) = (number.get(), front.identity(number.get()));
         let known = derived.known(number, identity, store);
         if known != What::Unknown {
             self.known.0 += 1;
-            return known;
+            // What is pending was asked for already.
+            return match known {
+                What::Pending(_) => known,
+                known => self.admitted((number, known), front, pass),
+            };
         }
         self.known.1 += 1;
         let what = self.find_out((number, identity), front, rules, store);
-        derived.remember(number, identity, what);
-        what
+        let admitted = self.admitted((number, what), front, pass);
+        if admitted != what && matches!(what, What::Pending(_)) {
+            // Not remembered: it may come another time.
+            self.pending.pop();
+        } else {
+            derived.remember(number, identity, what);
+        }
+        admitted
+    }
+
+    /// The same, unless its tenant may not send it.
+    #[inline]
+    fn admitted(
+        &mut self,
+        (number, what): (u32, What),
+        front: &impl Front,
+        pass: &mut Option<Pass<'_>>,
+    ) -> What {
+        if pass.is_none() && self.not_admitted.is_empty() {
+            return what;
+        }
+        self.ask((number, what), front, pass)
+    }
+
+    #[cold]
+    fn ask(
+        &mut self,
+        (number, what): (u32, What),
+        front: &impl Front,
+        pass: &mut Option<Pass<'_>>,
+    ) -> What {
+        let refused = What::Refused(Reason::TenantSeriesLimit);
+        if self.not_admitted.contains(&number) {
+            return refused;
+        }
+        let is_admitted = match (what, pass.as_mut()) {
+            (What::Series(series, _), Some(pass)) => pass.may_send(series),
+            (What::Pending(_), Some(pass)) => pass.may_define(),
+            _ => true,
+        };
+        if is_admitted {
+            return what;
+        }
+        self.canonical.clear();
+        if let (Some(pass), Ok(())) = (pass, front.labels(number, &mut self.canonical)) {
+            pass.refused(&self.canonical, 1);
+        }
+        self.not_admitted.insert(number);
+        refused
     }
 
     /// Runs the rules and looks for the series they make.
@@ -228,12 +292,13 @@ impl Mapped {
             identity,
             hash,
             labels: start..self.arena.len(),
+            series: SeriesRef::NONE,
         });
         What::Pending(u32::try_from(self.pending.len() - 1).unwrap_or(u32::MAX))
     }
 
     /// Defines what is pending. What fails is forgotten.
-    fn define(&self, derived: &mut Derived, store: &SeriesGuard<'_>) -> Result<(), wal::Error> {
+    fn define(&mut self, derived: &mut Derived, store: &SeriesGuard<'_>) -> Result<(), wal::Error> {
         let labels = |range: &Range<usize>| self.arena.get(range.clone()).unwrap_or_default();
         let mut new: Vec<NewSeries<'_>> = self
             .pending
@@ -245,9 +310,11 @@ impl Mapped {
             })
             .collect();
         let defined = store.define(&mut new);
-        for (pending, new) in self.pending.iter().zip(&new) {
+        let defined_as: Vec<SeriesRef> = new.iter().map(|new| new.series).collect();
+        for (pending, series) in self.pending.iter_mut().zip(defined_as) {
+            pending.series = series;
             let what = match defined {
-                Ok(()) => What::Series(new.series, store.record(new.series)),
+                Ok(()) => What::Series(series, store.record(series)),
                 Err(_) => What::Unknown,
             };
             derived.remember(pending.number, pending.identity, what);

@@ -1,7 +1,7 @@
 //! Turns a test into a running receiver with a real store, and plain bytes into HTTP exchanges.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use ingest::proto::{Label, Sample, TimeSeries, WriteRequest};
@@ -166,6 +166,12 @@ impl Client {
         }
         let text = String::from_utf8(self.buffer.drain(..length).collect()).unwrap();
         Some(Reply { status, head, text })
+    }
+
+    /// Sends no more; answers still come.
+    pub(crate) fn end(&self) {
+        // Fails if the peer has closed it, which is as good.
+        self.stream.shutdown(Shutdown::Write).unwrap_or_default();
     }
 
     /// Whether the peer has closed the connection.
