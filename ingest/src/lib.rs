@@ -9,8 +9,11 @@
 //! | `options` | settings, resolved |
 //! | `shard` | the threads: starts and stops everything below |
 //! | `listen` | address -> one socket per shard |
+//! | `protocol` | socket -> encrypted or not, HTTP/1.1 or HTTP/2 |
 //! | `connection` | socket -> requests in order, with deadlines |
+//! | `http2` | socket -> requests side by side, with deadlines |
 //! | `http` | request -> answer: the main path of a request |
+//! | `secure` | certificates and credentials -> who may speak |
 //! | `negotiate` | head of a request -> may it go on, and as which message |
 //! | `admit` | bytes and connections at work -> may one more come in |
 //! | `append` | compressed body -> positions in the log |
@@ -36,18 +39,23 @@ mod append;
 mod connection;
 pub mod decode;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
+mod http2;
 pub mod intern;
 mod listen;
 mod negotiate;
 mod options;
 pub mod prometheus_wal;
 pub mod proto;
+mod protocol;
+pub mod secure;
 mod shard;
 mod stats;
 
 pub use decode::labels::Reason;
 pub use error::Error;
-pub use options::{CONNECTIONS_MAX_DEFAULT, Message, ReceiverOptions, ShardsOptions};
+pub use options::{CONNECTIONS_MAX_DEFAULT, Http2Options, Message, ReceiverOptions, ShardsOptions};
 pub use shard::Shards;
 pub use stats::{CUT_OFF, DURATION_BUCKETS_US, ReceiverStats, STATUS_CODES, Snapshot};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use wal::{IoEngine, SharedClock};
 
 pub use crate::negotiate::Message;
+use crate::secure::{AuthOptions, TlsOptions};
 
 /// Connections per receiver when the setting is 0: enough for a fleet, and bounded.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 16_384;
@@ -21,6 +22,30 @@ pub struct ShardsOptions {
     pub shutdown_grace: Duration,
     /// Where time comes from.
     pub clock: SharedClock,
+}
+
+/// HTTP/2 on a receiver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Http2Options {
+    /// Most requests of a connection at a time; what is more is refused by the protocol.
+    pub max_concurrent_streams: u32,
+    /// Most time between requests of a connection; none: as over HTTP/1.1.
+    pub idle_timeout: Option<Duration>,
+    /// After how long without a sign of life a peer is asked for one; none: it is not asked.
+    pub read_idle_timeout: Option<Duration>,
+    /// How long its answer may take.
+    pub ping_timeout: Duration,
+}
+
+impl Default for Http2Options {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 100,
+            idle_timeout: None,
+            read_idle_timeout: None,
+            ping_timeout: Duration::from_secs(15),
+        }
+    }
 }
 
 /// One place where requests are received.
@@ -47,6 +72,12 @@ pub struct ReceiverOptions {
     pub body_bytes_max: usize,
     /// Most bytes, compressed plus decompressed, of requests not yet answered.
     pub in_flight_bytes_max: u64,
+    /// How connections are encrypted; none: they are not.
+    pub tls: Option<TlsOptions>,
+    /// Who may send; none: everybody.
+    pub auth: Option<AuthOptions>,
+    /// HTTP/2 beside HTTP/1.1: by ALPN over TLS, by prior knowledge without.
+    pub http2: Option<Http2Options>,
 }
 
 impl ReceiverOptions {
@@ -64,6 +95,9 @@ impl ReceiverOptions {
             idle_timeout: Duration::from_secs(120),
             body_bytes_max: 32 << 20,
             in_flight_bytes_max: 256 << 20,
+            tls: None,
+            auth: None,
+            http2: None,
         }
     }
 }
