@@ -25,6 +25,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep};
 use wal::Position;
 
@@ -109,7 +110,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 return;
             }
             // An error means that whoever wanted us to run is gone.
-            _ = stop.wait_for(|stop| *stop), if !is_stopping => {
+            _ = unconstrained(stop.wait_for(|stop| *stop)), if !is_stopping => {
                 serving.as_mut().graceful_shutdown();
                 is_stopping = true;
             }
@@ -147,7 +148,9 @@ impl<F: Fn() -> Option<Instant> + Unpin> Future for Patience<F> {
         if self.sleep.deadline() != deadline {
             self.sleep.as_mut().reset(deadline);
         }
-        self.sleep.as_mut().poll(cx)
+        // A peer that sends without end uses up what a task may do at a time; that must not keep
+        // its own deadline from being seen.
+        Pin::new(&mut unconstrained(self.sleep.as_mut())).poll(cx)
     }
 }
 

@@ -37,6 +37,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use crate::connection::{Connection, Patience, WatchedStream};
@@ -94,7 +95,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 return;
             }
             // An error means that whoever wanted us to run is gone.
-            _ = stop.wait_for(|stop| *stop), if !is_stopping => {
+            _ = unconstrained(stop.wait_for(|stop| *stop)), if !is_stopping => {
                 serving.as_mut().graceful_shutdown();
                 is_stopping = true;
             }

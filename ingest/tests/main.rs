@@ -10,5 +10,7 @@
 
 mod common;
 mod http;
+mod http2;
 mod remote_write_v2;
+mod secure;
 mod shards;
