@@ -8,21 +8,31 @@
 //! diagnostic with its place. All blocks are looked at, so that one run shows all of them.
 
 mod http_client;
+mod http_service;
 mod logging;
 mod receive_http;
 mod relabel_rule;
 mod remote_write;
+mod tls_server;
 
 use std::collections::BTreeMap;
 
 use config::{Block, CapsuleKind, Diagnostic, Diagnostics, File, Handle, Scope, Target};
 
+pub(crate) use http_service::{HttpService, PathAuth};
 pub(crate) use logging::{Logging, Logs};
 pub(crate) use receive_http::ReceiveHttp;
 pub(crate) use remote_write::RemoteWrite;
 
 /// Names of everything a file may contain, for the message about what it may not.
-const KNOWN: [&str; 3] = [logging::NAME, receive_http::NAME, remote_write::NAME];
+const KNOWN: [&str; 4] = [
+    http_service::NAME,
+    logging::NAME,
+    receive_http::NAME,
+    remote_write::NAME,
+];
+/// Those that are there once and have no label.
+const UNLABELLED: [&str; 2] = [http_service::NAME, logging::NAME];
 
 /// What a `receiver` export stands for: the writer with this number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +58,8 @@ pub(crate) fn writers_of(list: Vec<Handle<MetricsReceiver>>) -> Vec<usize> {
 pub(crate) struct Plan {
     /// How to log.
     pub(crate) logging: Logging,
+    /// Who may speak to the agent's own address.
+    pub(crate) http: HttpService,
     /// One store each, with its endpoints.
     pub(crate) writers: Vec<RemoteWrite>,
     /// Where data comes in.
@@ -90,7 +102,7 @@ fn nodes(blocks: &[&Block]) -> Result<BTreeMap<String, usize>, Diagnostics> {
             refuse(unknown(name));
             continue;
         }
-        match (name == logging::NAME, block.label()) {
+        match (UNLABELLED.contains(&name), block.label()) {
             (true, Some(_)) => {
                 refuse(format!("block {name:?} does not support specifying labels"));
             }
@@ -168,6 +180,7 @@ fn cycle(blocks: &[&Block], evaluated: &[usize]) -> Diagnostic {
 fn evaluate(block: &Block, scope: &mut Scope, plan: &mut Plan) -> Result<(), Diagnostics> {
     match block.name.name.as_str() {
         logging::NAME => plan.logging = logging::read(block, scope)?,
+        http_service::NAME => plan.http = http_service::read(block, scope)?,
         remote_write::NAME => {
             let writer = plan.writers.len();
             // Exported even if it fails: what refers to it is not at fault.
@@ -231,7 +244,7 @@ mod tests {
         assert_eq!(
             refused("prometheus.scrap \"x\" {}\n"),
             "a.penstock:1:1: cannot find the definition of component name \"prometheus.scrap\"; \
-             there are logging, prometheus.receive_http, prometheus.remote_write"
+             there are http, logging, prometheus.receive_http, prometheus.remote_write"
         );
     }
 

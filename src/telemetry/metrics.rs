@@ -15,7 +15,8 @@ use shipper::{Counts, DropReason, QueueOptions, Stats};
 use wal::{IoEngine, SYNC_SECONDS_BOUNDS, SharedClock, Store};
 
 use super::families::{Durations, Families, Group, float};
-use super::process;
+use super::{process, secure};
+use crate::server::ServerStats;
 
 /// A store and the component it belongs to.
 #[derive(Clone, Debug)]
@@ -50,6 +51,7 @@ pub(crate) struct Sources {
     pub(crate) stores: Vec<StoreSource>,
     pub(crate) receivers: Vec<ReceiverSource>,
     pub(crate) endpoints: Vec<EndpointSource>,
+    pub(crate) server: Arc<ServerStats>,
 }
 
 impl Sources {
@@ -68,6 +70,7 @@ impl Sources {
             .with("engine", engine)
             .gauge("penstock_io_engine_info", "How files are written", 1.0);
         process::collect(&mut families);
+        secure::collect_server(&mut families, &self.server);
         for receiver in &self.receivers {
             collect_receiver(&mut families, receiver);
         }
@@ -108,6 +111,7 @@ fn collect_receiver(families: &mut Families, source: &ReceiverSource) {
         &took,
     );
     collect_records(&mut group, &now);
+    secure::collect_receiver(&mut group, source.stats.secure());
     let limit = float(source.connections_max as u64);
     for (name, help, value) in [
         (
@@ -132,6 +136,7 @@ fn collect_receiver(families: &mut Families, source: &ReceiverSource) {
         ("accepted", now.connections_accepted),
         ("refused", now.connections_refused),
         ("timed_out", now.connections_timed_out),
+        ("broken", now.connections_broken),
         ("accept_failed", now.accept_errors),
     ] {
         let help = "What became of connections";

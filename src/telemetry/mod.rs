@@ -4,3 +4,4 @@ pub(crate) mod families;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 mod process;
+mod secure;
