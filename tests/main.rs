@@ -19,6 +19,7 @@ mod kill;
 mod kill_many;
 mod main_path;
 mod pass_through;
+mod secure;
 mod start;
 mod templates;
 mod tidy;

@@ -24,11 +24,12 @@ fn tls(r: &mut BodyReader<'_>) -> Option<TlsOptions> {
     let cert = either(r, "cert_pem", "cert_file");
     let key = either(r, "key_pem", "key_file");
     let client_ca = either(r, "client_ca_pem", "client_ca_file");
-    let client_auth = client_auth(r, client_ca.is_some());
+    let client_auth = client_auth(r, !matches!(client_ca, Some(None)));
     let min_version = version(r, "min_version", TlsVersion::Tls12);
     let max_version = version(r, "max_version", TlsVersion::Tls13);
     let cipher_suites = named(r, "cipher_suites", &CIPHER_SUITES, cipher_suite);
     let curves = named(r, "curve_preferences", &CURVES, curve);
+    let (cert, key, client_ca) = (cert?, key?, client_ca?);
     let missing = match (&cert, &key) {
         (None, _) => Some("exactly one of cert_pem or cert_file must be configured"),
         (_, None) => Some("exactly one of key_pem or key_file must be configured"),
@@ -50,8 +51,12 @@ fn tls(r: &mut BodyReader<'_>) -> Option<TlsOptions> {
     Some(options)
 }
 
-/// At most one of the two.
-fn either(r: &mut BodyReader<'_>, pem: &'static str, file: &'static str) -> Option<PemSource> {
+/// At most one of the two; nothing at all if that was refused.
+fn either(
+    r: &mut BodyReader<'_>,
+    pem: &'static str,
+    file: &'static str,
+) -> Option<Option<PemSource>> {
     let text: Option<Secret> = r.optional(pem);
     let path: Option<String> = r.optional(file);
     // as in the reference, an empty text is none
@@ -60,9 +65,10 @@ fn either(r: &mut BodyReader<'_>, pem: &'static str, file: &'static str) -> Opti
     if text.is_some() && path.is_some() {
         let problem = format!("at most one of {pem} and {file} must be configured");
         r.refuse_block(problem);
+        return None;
     }
     let text = text.map(|text| PemSource::Text(text.expose().into()));
-    path.map(|path| PemSource::File(path.into())).or(text)
+    Some(path.map(|path| PemSource::File(path.into())).or(text))
 }
 
 fn client_auth(r: &mut BodyReader<'_>, has_ca: bool) -> Option<ClientAuth> {
@@ -150,7 +156,9 @@ fn check(r: &mut BodyReader<'_>, options: &TlsOptions) {
 
 /// The `basic` block and the tokens of an `auth` block.
 pub(crate) fn read_auth(r: &mut BodyReader<'_>) -> AuthOptions {
+    let mut is_whole = true;
     let basic = r.block("basic", |r| {
+        is_whole = r.has_attribute("username") && r.has_attribute("password");
         let username: String = r.required("username");
         let password: Secret = r.required("password");
         if username.contains(':') {
@@ -163,7 +171,8 @@ pub(crate) fn read_auth(r: &mut BodyReader<'_>) -> AuthOptions {
         basic,
         bearer_tokens: tokens.iter().map(|token| token.expose().into()).collect(),
     };
-    if let Err(problem) = Guard::new(&options) {
+    // What is missing was reported; this would be about its stand-in.
+    if is_whole && let Err(problem) = Guard::new(&options) {
         r.refuse_block(format!("auth {problem}"));
     }
     options

@@ -18,11 +18,17 @@ pub(crate) struct Scraper {
     port: u16,
     config: PathBuf,
     targets: Vec<String>,
+    more: String,
 }
 
 impl Scraper {
     /// Starts both; everything scraped goes to each of `urls`.
     pub(crate) fn start(dir: &Path, urls: &[String]) -> Self {
+        Self::start_with(dir, urls, "")
+    }
+
+    /// The same with more settings of each target.
+    pub(crate) fn start_with(dir: &Path, urls: &[String], more: &str) -> Self {
         let (exporter, exporter_port) = on_free_port(|port| {
             let mut command = debian("prometheus-node-exporter", "prometheus-node-exporter");
             command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
@@ -31,7 +37,7 @@ impl Scraper {
             is_up.then_some((exporter, port))
         });
         let config = dir.join("scraper.yml");
-        fs::write(&config, scrapes(exporter_port) + &remotes(urls)).unwrap();
+        fs::write(&config, scrapes(exporter_port) + &remotes(urls, more)).unwrap();
         let (agent, port) = on_free_port(|port| {
             let mut command = debian("prometheus", "prometheus");
             command.args(["--enable-feature=agent", "--web.enable-lifecycle"]);
@@ -51,6 +57,7 @@ impl Scraper {
             port,
             config,
             targets: urls.to_vec(),
+            more: more.to_owned(),
         }
     }
 
@@ -83,7 +90,7 @@ impl Scraper {
     }
 
     fn stop_until_have(&self, targets: &[String]) -> f64 {
-        fs::write(&self.config, remotes(&self.targets)).unwrap();
+        fs::write(&self.config, remotes(&self.targets, &self.more)).unwrap();
         let reloaded = post(self.port, "/-/reload").unwrap();
         assert_eq!(reloaded.status, 200, "{}", reloaded.text);
         eventually(PATIENCE, || {
@@ -133,10 +140,10 @@ fn scrapes(port: u16) -> String {
     format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n{jobs}")
 }
 
-fn remotes(urls: &[String]) -> String {
+fn remotes(urls: &[String], more: &str) -> String {
     let remotes = urls.iter().enumerate().map(|(at, url)| {
         format!(
-            "- {{name: target{at}, url: '{url}', queue_config: {{batch_send_deadline: 500ms}}}}\n"
+            "- {{name: target{at}, url: '{url}', queue_config: {{batch_send_deadline: 500ms}}{more}}}\n"
         )
     });
     format!("remote_write:\n{}", remotes.collect::<String>())

@@ -172,3 +172,95 @@ impl Tls {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secure::PemSource;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use std::path::Path;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Stands still until told.
+    #[derive(Debug, Default)]
+    struct ManualClock(AtomicU64);
+
+    impl wal::Clock for ManualClock {
+        fn unix_ms(&self) -> i64 {
+            1_700_000_000_000
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    /// Writes a new pair; its certificate.
+    fn renew(dir: &Path) -> String {
+        let pair = rcgen::generate_simple_self_signed(vec!["h".to_owned()]).unwrap();
+        std::fs::write(dir.join("cert"), pair.cert.pem()).unwrap();
+        std::fs::write(dir.join("key"), pair.signing_key.serialize_pem()).unwrap();
+        pair.cert.pem()
+    }
+
+    /// Whether a client that trusts this certificate alone gets through.
+    async fn shows(tls: &Arc<Tls>, pem: &str) -> bool {
+        let mut roots = rustls::RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from("h").unwrap();
+        let accept = tls.accept(ours, Duration::from_secs(30));
+        let (accepted, connected) = tokio::join!(accept, connector.connect(name, theirs));
+        assert_eq!(accepted.is_some(), connected.is_ok());
+        connected.is_ok()
+    }
+
+    #[tokio::test]
+    async fn changed_files_are_used_and_broken_ones_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = renew(dir.path());
+        let file = |name: &str| PemSource::File(dir.path().join(name));
+        let options = TlsOptions::new(file("cert"), file("key"));
+        let clock = Arc::new(ManualClock::default());
+        let stats = Arc::new(SecureStats::default());
+        let tls = Tls::new("t", options, clock.clone(), false, stats.clone()).unwrap();
+        let tls = Arc::new(tls);
+        let pass = || clock.0.fetch_add(REREAD_EVERY.as_secs(), Ordering::Relaxed);
+
+        let second = renew(dir.path());
+        assert!(shows(&tls, &first).await, "it is not yet time");
+        pass();
+        assert!(shows(&tls, &second).await);
+        assert_eq!(stats.reloads(Reload::Done), 1);
+
+        // Half of a change, and it stays so for a while.
+        std::fs::write(dir.path().join("key"), "hunter2").unwrap();
+        for _ in 0..3 {
+            pass();
+            assert!(shows(&tls, &second).await);
+        }
+        std::fs::remove_file(dir.path().join("cert")).unwrap();
+        for _ in 0..3 {
+            pass();
+            assert!(shows(&tls, &second).await);
+        }
+        let counted = (stats.reloads(Reload::Done), stats.reloads(Reload::Failed));
+        assert_eq!(counted, (1, 2), "each broken state once");
+
+        let third = renew(dir.path());
+        pass();
+        assert!(!shows(&tls, &second).await);
+        assert!(shows(&tls, &third).await);
+        assert_eq!(stats.reloads(Reload::Done), 2);
+    }
+}
