@@ -276,6 +276,7 @@ const GET: [u8; 12] = [0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x86];
 const PONG: [u8; 17] = [0, 0, 8, 6, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
 
 /// Begins a request on a stream and takes it back.
+#[expect(clippy::big_endian_bytes, reason = "as HTTP/2 has it")]
 fn reset(stream: u32) -> Vec<u8> {
     let id = stream.to_be_bytes();
     let begin = [&[0, 0, 3, 1, 4], &id[..], &[0x83, 0x84, 0x86]].concat();
