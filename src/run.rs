@@ -25,7 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use wal::{IoEngine, SharedClock, Store, StoreOptions, SystemClock};
 
 use crate::component::{self, Plan, RemoteWrite};
-use crate::server::{self, State};
+use crate::server::{Server, State};
 use crate::telemetry::logs;
 use crate::telemetry::metrics::{EndpointSource, ReceiverSource, Sources, StoreSource};
 
@@ -189,7 +189,8 @@ impl Agent {
     async fn start(options: &Options, plan: Plan) -> anyhow::Result<Self> {
         let clock = SystemClock::shared();
         let engine = choose_engine(&options.io_engine)?;
-        let listener = server::listen(own_address(&options.listen_addr)?).await?;
+        let address = own_address(&options.listen_addr)?;
+        let server = Server::listen(address, &plan.http, &clock).await?;
         let stores = open_stores(options, &plan.writers, &clock)?;
         let threads = options.ingest_threads.map_or_else(cores, NonZeroUsize::get);
         let settings = ShardsOptions {
@@ -214,6 +215,7 @@ impl Agent {
             relabels: plan.relabels.iter().map(|one| one.stage.clone()).collect(),
             receivers: receiver_sources(&plan, &shards),
             endpoints: Vec::new(),
+            server: server.stats(),
         };
         let mut endpoints = Vec::new();
         for (writer, store) in plan.writers.into_iter().zip(&stores) {
@@ -235,7 +237,7 @@ impl Agent {
             .map(|e| e.position.clone())
             .collect();
         let state = Arc::new(State::new(sources));
-        let server = tokio::spawn(server::serve(listener, state.clone()));
+        let server = tokio::spawn(server.serve(state.clone()));
         state.set_ready();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -415,6 +417,9 @@ fn receiver_options(component: &component::ReceiveHttp) -> ReceiverOptions {
         series_max: component.limits.series_max,
         labels: component.limits.labels,
         tenants: component.tenants.clone(),
+        tls: component.tls.clone(),
+        auth: component.auth.clone(),
+        http2: component.http2,
         ..ReceiverOptions::new(&component.id, component.address, Vec::new())
     }
 }

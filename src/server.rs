@@ -1,32 +1,51 @@
 //! Turns requests to the agent's own address into metrics and health.
 //!
+//! HTTP/1.1 and HTTP/2, by ALPN where it is encrypted, by prior knowledge where it is not.
+//!
+//! # Invariants
+//! - Where credentials are needed for a path, nothing of it is told without them, be it there or not.
+//!
 //! # Limits
-//! [`CONNECTIONS_MAX`] connections; a head must arrive within [`HEAD_TIMEOUT`].
+//! [`CONNECTIONS_MAX`] connections with [`STREAMS_MAX`] requests each at a time. A handshake, and
+//! then a head, must arrive within [`HEAD_TIMEOUT`]. An answer has to be taken, and the next request
+//! to come, within [`ANSWER_TIMEOUT`] of the last request: a slow reader holds no memory for ever.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use ingest::secure::{Guard, SecureStats, Tls};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::unconstrained;
+use tokio::time::Instant;
+use wal::SharedClock;
 
+use crate::component::{HttpService, PathAuth};
 use crate::telemetry::families;
 use crate::telemetry::metrics::Sources;
 
 /// Scrapers and probes: a handful, with room for mistakes.
 const CONNECTIONS_MAX: usize = 256;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A page of metrics takes milliseconds; the slowest scrapers give up after some ten seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const STREAMS_MAX: u32 = 16;
+const HEADERS_BYTES_MAX: u32 = 16 << 10;
 /// How long accepting rests after a failure such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,56 +70,178 @@ impl State {
     }
 }
 
-/// Takes the agent's own address.
-///
-/// # Errors
-/// The address is taken or not ours.
-pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} (--server.http.listen-addr)"))
+/// The numbers of the agent's own server.
+#[derive(Debug, Default)]
+pub(crate) struct ServerStats {
+    pub(crate) secure: Arc<SecureStats>,
+    pub(crate) accepted: AtomicU64,
+    /// Closed at once because of the limit.
+    pub(crate) refused: AtomicU64,
+    /// Closed because the peer was too slow.
+    pub(crate) timed_out: AtomicU64,
+    /// Requests without the credentials they need.
+    pub(crate) unauthorized: AtomicU64,
 }
 
-/// Answers requests for as long as it is polled.
-#[expect(clippy::infinite_loop, reason = "ends when its task is aborted")]
-pub(crate) async fn serve(listener: TcpListener, state: Arc<State>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(permit) = connections.clone().try_acquire_owned() else {
-            continue;
-        };
-        let state = state.clone();
-        tokio::spawn(async move {
-            connection(stream, state).await;
-            drop(permit);
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The agent's own address, taken.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    guard: Option<(Guard, PathAuth)>,
+    stats: Arc<ServerStats>,
+}
+
+/// What all connections share.
+struct Shared {
+    tls: Option<Arc<Tls>>,
+    guard: Option<(Guard, PathAuth)>,
+    stats: Arc<ServerStats>,
+    state: Arc<State>,
+}
+
+impl Server {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// The address is taken or not ours, or certificates cannot be used.
+    pub(crate) async fn listen(
+        address: SocketAddr,
+        http: &HttpService,
+        clock: &SharedClock,
+    ) -> anyhow::Result<Self> {
+        let stats = Arc::new(ServerStats::default());
+        let tls = http.tls.clone().map(|options| {
+            let (clock, stats) = (Arc::clone(clock), Arc::clone(&stats.secure));
+            Tls::new("http", options, clock, true, stats).map(Arc::new)
         });
+        let auth = http.auth.clone();
+        let guard = auth.map(|auth| Guard::new(&auth.options).map(|guard| (guard, auth)));
+        let cannot = |problem: String| anyhow::anyhow!("cannot secure the own address: {problem}");
+        Ok(Self {
+            tls: tls.transpose().map_err(|error| cannot(error.to_string()))?,
+            guard: guard.transpose().map_err(cannot)?,
+            stats,
+            listener: TcpListener::bind(address).await.with_context(|| {
+                format!("cannot listen on {address} (--server.http.listen-addr)")
+            })?,
+        })
+    }
+
+    /// Its numbers.
+    pub(crate) fn stats(&self) -> Arc<ServerStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Answers requests for as long as it is polled.
+    #[expect(clippy::infinite_loop, reason = "ends when its task is aborted")]
+    pub(crate) async fn serve(self, state: Arc<State>) {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let shared = Arc::new(Shared {
+            tls: self.tls,
+            guard: self.guard,
+            stats: self.stats,
+            state,
+        });
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = connections.clone().try_acquire_owned() else {
+                count(&shared.stats.refused);
+                continue;
+            };
+            count(&shared.stats.accepted);
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                accepted(stream, shared).await;
+                drop(permit);
+            });
+        }
     }
 }
 
-async fn connection(stream: TcpStream, state: Arc<State>) {
+async fn accepted(stream: TcpStream, shared: Arc<Shared>) {
+    let Some(tls) = &shared.tls else {
+        return connection(stream, shared).await;
+    };
+    if let Some(stream) = tls.accept(stream, HEAD_TIMEOUT).await {
+        connection(stream, shared).await;
+    }
+}
+
+/// Runs the streams of HTTP/2, none for ever: a peer may keep its window shut.
+#[derive(Clone, Copy)]
+struct Bounded;
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Bounded {
+    fn execute(&self, stream: F) {
+        tokio::spawn(tokio::time::timeout(ANSWER_TIMEOUT, stream));
+    }
+}
+
+async fn connection<S>(stream: S, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let deadline = Arc::new(Mutex::new(Instant::now() + HEAD_TIMEOUT));
     let service = service_fn(|request| {
-        let state = state.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &state)) }
+        *deadline.lock() = Instant::now() + ANSWER_TIMEOUT;
+        let response = answer(&request, &shared);
+        async move { Ok::<_, Infallible>(response) }
     });
-    let served = http1::Builder::new()
+    let mut builder = auto::Builder::new(Bounded);
+    builder
+        .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
+        .header_read_timeout(HEAD_TIMEOUT);
+    builder
+        .http2()
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_BYTES_MAX);
+    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = loop {
+        let until = *deadline.lock();
+        tokio::select! {
+            biased;
+            ended = served.as_mut() => break ended,
+            () = unconstrained(tokio::time::sleep_until(until)) => {
+                if *deadline.lock() <= Instant::now() {
+                    count(&shared.stats.timed_out);
+                    return;
+                }
+            }
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection to the agent's own address ended early");
     }
 }
 
-fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
+    if let Some((guard, auth)) = &shared.guard
+        && auth.covers(request.uri().path())
+        && !guard.admits(request.headers())
+    {
+        count(&shared.stats.unauthorized);
+        let mut response = text(StatusCode::UNAUTHORIZED, "Unauthorized\n");
+        let challenge = guard.challenge();
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        return response;
+    }
+    page(request, &shared.state)
+}
+
+fn page(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         response

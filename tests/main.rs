@@ -20,6 +20,7 @@ mod kill_many;
 mod main_path;
 mod pass_through;
 mod relabel;
+mod secure;
 mod start;
 mod templates;
 mod tidy;

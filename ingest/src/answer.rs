@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::{Response, StatusCode};
 
 use crate::admit::Shed;
@@ -77,6 +79,13 @@ impl Answer {
             StatusCode::NOT_FOUND,
             format!("not found; remote write is at {path}"),
         )
+    }
+
+    pub(crate) fn unauthorized(challenge: HeaderValue) -> Self {
+        let text = "unauthorized, credentials are missing or wrong";
+        let mut answer = Self::new(StatusCode::UNAUTHORIZED, text);
+        answer.header = Some((WWW_AUTHENTICATE, challenge));
+        answer
     }
 
     pub(crate) fn only_post() -> Self {

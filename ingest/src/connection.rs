@@ -1,4 +1,5 @@
-//! Turns an accepted socket into requests answered in order, and a slow peer into a closed one.
+//! Turns a socket that speaks HTTP/1.1 into requests answered in order, and a slow peer into a closed
+//! one.
 //!
 //! # Failure
 //! - No first byte of a request within the idle timeout, no whole head within the read timeout
@@ -23,8 +24,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep};
 use wal::Position;
 
@@ -51,7 +52,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(receiver: &Receiver) -> Self {
+    pub(crate) fn new(receiver: &Receiver) -> Self {
         // A new connection is expected to say something soon: it gets the time of a head.
         let deadline = Instant::now() + receiver.options.read_timeout;
         Self {
@@ -64,31 +65,32 @@ impl Connection {
         }
     }
 
-    fn wait_for_us(&self) {
+    pub(crate) fn wait_for_us(&self) {
         self.is_idle.set(false);
         self.read_deadline.set(None);
     }
 
-    fn wait_for_peer(&self, is_idle: bool, time: Duration) {
+    pub(crate) fn wait_for_peer(&self, is_idle: bool, time: Duration) {
         self.is_idle.set(is_idle);
         self.read_deadline.set(Some(Instant::now() + time));
+    }
+
+    /// When the peer will have been too slow.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let deadlines = [self.read_deadline.get(), self.write_deadline.get()];
+        deadlines.into_iter().flatten().min()
     }
 }
 
 /// Answers the requests of a connection until it ends; after `stop` becomes true, only the one
 /// that is in flight.
-pub(crate) async fn serve(
-    stream: TcpStream,
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     receiver: Rc<Receiver>,
     mut stop: watch::Receiver<bool>,
 ) {
     let connection = Rc::new(Connection::new(&receiver));
-    let stream = WatchedStream {
-        stream,
-        connection: connection.clone(),
-        read_timeout: receiver.options.read_timeout,
-        write_timeout: receiver.options.write_timeout,
-    };
+    let stream = WatchedStream::new(stream, &connection, &receiver);
     let service = service_fn(|request| async {
         connection.wait_for_us();
         let response = respond(&receiver, &connection, request).await;
@@ -100,7 +102,7 @@ pub(crate) async fn serve(
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
-    let mut patience = Patience::new(&connection);
+    let mut patience = Patience::new(|| connection.deadline());
     let mut is_stopping = false;
     let ended = loop {
         tokio::select! {
@@ -112,60 +114,68 @@ pub(crate) async fn serve(
                 return;
             }
             // An error means that whoever wanted us to run is gone.
-            _ = stop.wait_for(|stop| *stop), if !is_stopping => {
+            _ = unconstrained(stop.wait_for(|stop| *stop)), if !is_stopping => {
                 serving.as_mut().graceful_shutdown();
                 is_stopping = true;
             }
         }
     };
     if let Err(error) = ended {
+        receiver.counters().connection_broken();
         tracing::debug!(receiver = receiver.stats.name(), %error, "connection ended");
     }
 }
 
 /// Ends when a deadline of the connection has passed. Polled together with the connection, so it
 /// sees every new deadline at once.
-struct Patience<'c> {
-    connection: &'c Connection,
+pub(crate) struct Patience<F> {
+    deadline: F,
     sleep: Pin<Box<Sleep>>,
 }
 
-impl<'c> Patience<'c> {
-    fn new(connection: &'c Connection) -> Self {
+impl<F: Fn() -> Option<Instant>> Patience<F> {
+    pub(crate) fn new(deadline: F) -> Self {
         Self {
-            connection,
+            deadline,
             sleep: Box::pin(sleep(Duration::ZERO)),
         }
     }
 }
 
-impl Future for Patience<'_> {
+impl<F: Fn() -> Option<Instant> + Unpin> Future for Patience<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let (read, write) = (
-            self.connection.read_deadline.get(),
-            self.connection.write_deadline.get(),
-        );
-        let Some(deadline) = [read, write].into_iter().flatten().min() else {
+        let Some(deadline) = (self.deadline)() else {
             return Poll::Pending;
         };
         if self.sleep.deadline() != deadline {
             self.sleep.as_mut().reset(deadline);
         }
-        self.sleep.as_mut().poll(cx)
+        // A peer that sends without end uses up what a task may do at a time; that must not keep
+        // its own deadline from being seen.
+        Pin::new(&mut unconstrained(self.sleep.as_mut())).poll(cx)
     }
 }
 
 /// A socket that notes on its connection what the peer does.
-struct WatchedStream {
-    stream: TcpStream,
+pub(crate) struct WatchedStream<S> {
+    stream: S,
     connection: Rc<Connection>,
     read_timeout: Duration,
     write_timeout: Duration,
 }
 
-impl WatchedStream {
+impl<S> WatchedStream<S> {
+    pub(crate) fn new(stream: S, connection: &Rc<Connection>, receiver: &Receiver) -> Self {
+        Self {
+            stream,
+            connection: connection.clone(),
+            read_timeout: receiver.options.read_timeout,
+            write_timeout: receiver.options.write_timeout,
+        }
+    }
+
     fn note_write<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let deadline = &self.connection.write_deadline;
         if polled.is_ready() {
@@ -177,7 +187,7 @@ impl WatchedStream {
     }
 }
 
-impl AsyncRead for WatchedStream {
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -192,7 +202,7 @@ impl AsyncRead for WatchedStream {
     }
 }
 
-impl AsyncWrite for WatchedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -203,7 +213,9 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // Nothing for a socket; with TLS, bytes that were taken may still wait here.
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.note_write(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -223,6 +235,3 @@ impl AsyncWrite for WatchedStream {
         self.stream.is_write_vectored()
     }
 }
-
-#[cfg(any(test, fuzzing))]
-pub mod fuzz;

@@ -27,6 +27,14 @@ pub enum Error {
     /// A setting makes no sense.
     #[error("{0}")]
     Options(String),
+    /// Certificates or credentials cannot be used.
+    #[error("cannot secure {receiver}: {problem}")]
+    Secure {
+        /// The receiver's name.
+        receiver: String,
+        /// What is wrong, without any secret.
+        problem: String,
+    },
     /// A store gave no writer.
     #[error("cannot write to the log: {0}")]
     Log(#[from] wal::Error),

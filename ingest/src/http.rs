@@ -8,6 +8,7 @@
 //! # Failure
 //! | what | answer | then |
 //! |---|---|---|
+//! | no or wrong credentials | 401 | closes |
 //! | other path, method, type, message, encoding | 404, 405, 415 | connection stays |
 //! | body too large, compressed or not | 413 | closes if there is much left to read |
 //! | no snappy or zstd, no protobuf | 400 with the byte | nothing was stored |
@@ -47,6 +48,7 @@ use crate::append::{self, Appender, Failure};
 use crate::connection::Connection;
 use crate::negotiate::{Encoding, Message, check_head};
 use crate::options::ReceiverOptions;
+use crate::secure::{Guard, Tls};
 use crate::stats::{CUT_OFF, Counters, ReceiverStats};
 use crate::tenants::{Tenant, Tenants};
 
@@ -75,6 +77,8 @@ pub(crate) struct Receiver {
     pub(crate) options: Arc<ReceiverOptions>,
     pub(crate) stats: Arc<ReceiverStats>,
     pub(crate) worker: Rc<Worker>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) guard: Option<Arc<Guard>>,
 }
 
 impl Receiver {
@@ -152,6 +156,12 @@ async fn take(
     request: Request<Incoming>,
 ) -> Result<Answer, Answer> {
     let (head, body) = request.into_parts();
+    if let Some(guard) = &receiver.guard
+        && !guard.admits(&head.headers)
+    {
+        let answer = Answer::unauthorized(guard.challenge()).and_close();
+        return Err(drain(receiver, &head, body, answer).await);
+    }
     match check_head(&head, body.size_hint().exact(), &receiver.options) {
         Ok((message, encoding)) => {
             take_body(receiver, connection, (&head, body), (message, encoding))

@@ -9,8 +9,11 @@
 //! | `options` | settings, resolved |
 //! | `shard` | the threads: starts and stops everything below |
 //! | `listen` | address -> one socket per shard |
+//! | `protocol` | socket -> encrypted or not, HTTP/1.1 or HTTP/2 |
 //! | `connection` | socket -> requests in order, with deadlines |
+//! | `http2` | socket -> requests side by side, with deadlines |
 //! | `http` | request -> answer: the main path of a request |
+//! | `secure` | certificates and credentials -> who may speak |
 //! | `negotiate` | head of a request -> may it go on, and as which message |
 //! | `admit` | bytes and connections at work -> may one more come in |
 //! | `append` | compressed body -> positions in the log |
@@ -40,7 +43,10 @@ mod append;
 mod connection;
 pub mod decode;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
+mod http2;
 pub mod intern;
 mod listen;
 mod negotiate;
@@ -48,19 +54,19 @@ mod options;
 mod paths;
 pub mod prometheus_wal;
 pub mod proto;
+mod protocol;
+pub mod secure;
 mod shard;
 mod stats;
 mod tenants;
 
 #[doc(hidden)]
 pub use append::Line;
-#[cfg(any(test, fuzzing))]
-pub use connection::fuzz as connection_fuzz;
 pub use decode::labels::Reason;
 pub use error::Error;
 pub use options::{
-    BODY_BYTES_MAX_DEFAULT, CONNECTIONS_MAX_DEFAULT, IN_FLIGHT_BYTES_MAX_DEFAULT, LabelLimits,
-    Message, Path, ReceiverOptions, ShardsOptions, TenantLimits, TenantsOptions,
+    BODY_BYTES_MAX_DEFAULT, CONNECTIONS_MAX_DEFAULT, Http2Options, IN_FLIGHT_BYTES_MAX_DEFAULT,
+    LabelLimits, Message, Path, ReceiverOptions, ShardsOptions, TenantLimits, TenantsOptions,
     connection_in_flight_bytes,
 };
 pub use paths::{STAGES_MAX, Stage, StageStats};

@@ -9,6 +9,7 @@ use wal::{IoEngine, SharedClock};
 pub use crate::decode::labels::LabelLimits;
 pub use crate::negotiate::Message;
 use crate::paths::Stage;
+use crate::secure::{AuthOptions, TlsOptions};
 pub use crate::tenants::{TenantLimits, TenantsOptions};
 
 /// Connections per receiver when the setting is 0: enough for a fleet, and bounded.
@@ -60,6 +61,30 @@ impl Path {
     }
 }
 
+/// HTTP/2 on a receiver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Http2Options {
+    /// Most requests of a connection at a time; what is more is refused by the protocol.
+    pub max_concurrent_streams: u32,
+    /// Most time between requests of a connection; none: as over HTTP/1.1.
+    pub idle_timeout: Option<Duration>,
+    /// After how long without a sign of life a peer is asked for one; none: it is not asked.
+    pub read_idle_timeout: Option<Duration>,
+    /// How long its answer may take.
+    pub ping_timeout: Duration,
+}
+
+impl Default for Http2Options {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 100,
+            idle_timeout: None,
+            read_idle_timeout: None,
+            ping_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
 /// One place where requests are received.
 #[derive(Clone, Debug)]
 pub struct ReceiverOptions {
@@ -92,6 +117,12 @@ pub struct ReceiverOptions {
     pub labels: LabelLimits,
     /// Limits per tenant; none: nobody asks who sends.
     pub tenants: Option<TenantsOptions>,
+    /// How connections are encrypted; none: they are not.
+    pub tls: Option<TlsOptions>,
+    /// Who may send; none: everybody.
+    pub auth: Option<AuthOptions>,
+    /// HTTP/2 beside HTTP/1.1: by ALPN over TLS, by prior knowledge without.
+    pub http2: Option<Http2Options>,
 }
 
 impl ReceiverOptions {
@@ -114,6 +145,9 @@ impl ReceiverOptions {
             series_max: 0,
             labels: LabelLimits::default(),
             tenants: None,
+            tls: None,
+            auth: None,
+            http2: None,
         }
     }
 }

@@ -36,11 +36,12 @@ use wal::{Committer, Durable, IoEngine, SharedClock, Store};
 use crate::Error;
 use crate::admit::{Flight, Gate};
 use crate::append::Appender;
-use crate::connection::serve;
 use crate::http::{Receiver, Worker};
 use crate::listen::listen;
 use crate::options::{CONNECTIONS_MAX_DEFAULT, ReceiverOptions, ShardsOptions};
 use crate::paths::STAGES_MAX;
+use crate::protocol::serve;
+use crate::secure::{Guard, Tls};
 use crate::stats::ReceiverStats;
 use crate::tenants::Tenants;
 
@@ -59,13 +60,22 @@ pub struct Shards {
     drained: Mutex<mpsc::Receiver<()>>,
 }
 
+/// What the shards share of one receiver.
+#[derive(Clone)]
+struct Front {
+    options: Arc<ReceiverOptions>,
+    stats: Arc<ReceiverStats>,
+    tls: Option<Arc<Tls>>,
+    guard: Option<Arc<Guard>>,
+}
+
 /// What one shard thread is made of.
 struct Shard {
     number: usize,
     engine: IoEngine,
     clock: SharedClock,
     grace: Duration,
-    receivers: Vec<(Arc<ReceiverOptions>, Arc<ReceiverStats>, TcpListener)>,
+    receivers: Vec<(Front, TcpListener)>,
     appender: Appender,
     durables: Vec<Durable>,
     committers: Vec<Committer>,
@@ -193,6 +203,7 @@ fn share_out(
     receiver: ReceiverOptions,
     shards: &mut [Shard],
 ) -> Result<(SocketAddr, Arc<ReceiverStats>), Error> {
+    let clock = shards.first().map(|shard| shard.clock.clone());
     let (listeners, address) = listen(&receiver.name, receiver.address, shards.len())?;
     let connections = match receiver.connections_max {
         0 => CONNECTIONS_MAX_DEFAULT,
@@ -209,13 +220,45 @@ fn share_out(
         let problem = |why| Error::Options(format!("tenants of {}: {why}", receiver.name));
         stats.tenants = Some(Box::new(tenants.map_err(problem)?));
     }
-    let (stats, receiver) = (Arc::new(stats), Arc::new(receiver));
+    let stats = Arc::new(stats);
+    let front = Front {
+        tls: clock.map_or(Ok(None), |clock| tls(&receiver, &stats, clock))?,
+        guard: guard(&receiver)?,
+        options: Arc::new(receiver),
+        stats: stats.clone(),
+    };
     for (shard, listener) in shards.iter_mut().zip(listeners) {
-        shard
-            .receivers
-            .push((receiver.clone(), stats.clone(), listener));
+        shard.receivers.push((front.clone(), listener));
     }
     Ok((address, stats))
+}
+
+fn tls(
+    receiver: &ReceiverOptions,
+    stats: &ReceiverStats,
+    clock: SharedClock,
+) -> Result<Option<Arc<Tls>>, Error> {
+    let Some(options) = receiver.tls.clone() else {
+        return Ok(None);
+    };
+    let (name, http2) = (receiver.name.clone(), receiver.http2.is_some());
+    match Tls::new(name, options, clock, http2, stats.secure.clone()) {
+        Ok(tls) => Ok(Some(Arc::new(tls))),
+        Err(invalid) => Err(Error::Secure {
+            receiver: receiver.name.clone(),
+            problem: invalid.to_string(),
+        }),
+    }
+}
+
+fn guard(receiver: &ReceiverOptions) -> Result<Option<Arc<Guard>>, Error> {
+    let guard = receiver.auth.as_ref().map(Guard::new).transpose();
+    guard
+        .map(|guard| guard.map(Arc::new))
+        .map_err(|problem| Error::Secure {
+            receiver: receiver.name.clone(),
+            problem: format!("auth {problem}"),
+        })
 }
 
 /// Hands the committers to the shards, or gives them threads.
@@ -284,12 +327,14 @@ async fn run(shard: Shard) {
         buffers: RefCell::default(),
     });
     let mut receivers = JoinSet::new();
-    for (number, (options, stats, listener)) in shard.receivers.into_iter().enumerate() {
+    for (number, (front, listener)) in shard.receivers.into_iter().enumerate() {
         let receiver = Rc::new(Receiver {
             number,
-            options,
-            stats,
+            options: front.options,
+            stats: front.stats,
             worker: worker.clone(),
+            tls: front.tls,
+            guard: front.guard,
         });
         receivers.spawn_local(receive(receiver, listener, shard.stop.clone(), shard.grace));
     }

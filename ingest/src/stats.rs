@@ -6,19 +6,23 @@
 //! Every shard adds to a block of its own, on cache lines of its own; a reader sums the blocks.
 //! Relaxed throughout: counters say nothing about each other.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::admit::{Flight, Gate};
 use crate::decode::Batch;
 use crate::decode::labels::Reason;
+use crate::secure::SecureStats;
 use crate::tenants::Tenants;
 
 /// Stands for a status where the peer went away, or the grace ended, before there was an answer.
 pub const CUT_OFF: u16 = 0;
 
 /// All statuses a receiver answers with, counted one by one, and [`CUT_OFF`].
-pub const STATUS_CODES: [u16; 11] = [204, 400, 404, 405, 408, 413, 415, 429, 500, 503, CUT_OFF];
+pub const STATUS_CODES: [u16; 12] = [
+    204, 400, 401, 404, 405, 408, 413, 415, 429, 500, 503, CUT_OFF,
+];
 
 /// Upper bounds of the request duration buckets, in microseconds; one bucket more is unbounded.
 pub const DURATION_BUCKETS_US: [u64; 15] = [
@@ -44,6 +48,7 @@ pub(crate) struct Counters {
     connections_accepted: AtomicU64,
     connections_refused: AtomicU64,
     connections_timed_out: AtomicU64,
+    connections_broken: AtomicU64,
     accept_errors: AtomicU64,
     requests_started: AtomicU64,
     dropped_items: AtomicU64,
@@ -122,6 +127,10 @@ impl Counters {
         add(&self.connections_timed_out, 1);
     }
 
+    pub(crate) fn connection_broken(&self) {
+        add(&self.connections_broken, 1);
+    }
+
     pub(crate) fn accept_failed(&self) {
         add(&self.accept_errors, 1);
     }
@@ -135,6 +144,7 @@ pub struct ReceiverStats {
     pub(crate) bytes: Flight,
     pub(crate) connections: Gate,
     pub(crate) tenants: Option<Box<Tenants>>,
+    pub(crate) secure: Arc<SecureStats>,
 }
 
 impl ReceiverStats {
@@ -146,6 +156,7 @@ impl ReceiverStats {
             bytes,
             connections,
             tenants: None,
+            secure: Arc::default(),
         }
     }
 
@@ -159,6 +170,12 @@ impl ReceiverStats {
     #[must_use]
     pub fn tenants(&self) -> Option<&Tenants> {
         self.tenants.as_deref()
+    }
+
+    /// What became of handshakes and certificates.
+    #[must_use]
+    pub fn secure(&self) -> &SecureStats {
+        &self.secure
     }
 
     /// The numbers now, summed over the shards.
@@ -181,6 +198,7 @@ impl ReceiverStats {
             sum.connections_accepted += get(&shard.connections_accepted);
             sum.connections_refused += get(&shard.connections_refused);
             sum.connections_timed_out += get(&shard.connections_timed_out);
+            sum.connections_broken += get(&shard.connections_broken);
             sum.accept_errors += get(&shard.accept_errors);
             sum.dropped_items += get(&shard.dropped_items);
             sum.requests_started += get(&shard.requests_started);
@@ -233,6 +251,8 @@ pub struct Snapshot {
     pub connections_refused: u64,
     /// Connections closed because the peer was idle or too slow.
     pub connections_timed_out: u64,
+    /// Connections that ended in an error: the peer broke the protocol, or went away in between.
+    pub connections_broken: u64,
     /// Failures to accept a connection (usually: too many open files).
     pub accept_errors: u64,
     /// Connections open now.

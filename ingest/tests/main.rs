@@ -11,8 +11,10 @@
 mod battery;
 mod common;
 mod http;
+mod http2;
 mod limits;
 mod relabel;
 mod remote_write_v2;
+mod secure;
 mod shards;
 mod tenants;

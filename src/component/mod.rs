@@ -8,6 +8,7 @@
 //! diagnostic with its place. All blocks are looked at, so that one run shows all of them.
 
 mod http_client;
+mod http_service;
 mod logging;
 mod receive_http;
 mod receive_limits;
@@ -15,6 +16,7 @@ mod receive_tenants;
 mod relabel;
 mod relabel_rule;
 mod remote_write;
+mod tls_server;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,18 +24,22 @@ use std::sync::Arc;
 use config::{Block, Capsule, CapsuleKind, Diagnostic, Diagnostics, File, Handle, Scope, Target};
 use ingest::Path;
 
+pub(crate) use http_service::{HttpService, PathAuth};
 pub(crate) use logging::{Logging, Logs};
 pub(crate) use receive_http::ReceiveHttp;
 pub(crate) use relabel::Relabel;
 pub(crate) use remote_write::RemoteWrite;
 
 /// Names of everything a file may contain, for the message about what it may not.
-const KNOWN: [&str; 4] = [
+const KNOWN: [&str; 5] = [
+    http_service::NAME,
     logging::NAME,
     receive_http::NAME,
     relabel::NAME,
     remote_write::NAME,
 ];
+/// Those that are there once and have no label.
+const UNLABELLED: [&str; 2] = [http_service::NAME, logging::NAME];
 
 /// Most ways from a receiver to writers: components that forward to each other twice double them.
 const PATHS_MAX: usize = 64;
@@ -62,6 +68,8 @@ pub(crate) fn paths_of(list: Vec<Handle<MetricsReceiver>>) -> Vec<Path> {
 pub(crate) struct Plan {
     /// How to log.
     pub(crate) logging: Logging,
+    /// Who may speak to the agent's own address.
+    pub(crate) http: HttpService,
     /// One store each, with its endpoints.
     pub(crate) writers: Vec<RemoteWrite>,
     /// What stands in between.
@@ -106,7 +114,7 @@ fn nodes(blocks: &[&Block]) -> Result<BTreeMap<String, usize>, Diagnostics> {
             refuse(unknown(name));
             continue;
         }
-        match (name == logging::NAME, block.label()) {
+        match (UNLABELLED.contains(&name), block.label()) {
             (true, Some(_)) => {
                 refuse(format!("block {name:?} does not support specifying labels"));
             }
@@ -184,6 +192,7 @@ fn cycle(blocks: &[&Block], evaluated: &[usize]) -> Diagnostic {
 fn evaluate(block: &Block, scope: &mut Scope, plan: &mut Plan) -> Result<(), Diagnostics> {
     match block.name.name.as_str() {
         logging::NAME => plan.logging = logging::read(block, scope)?,
+        http_service::NAME => plan.http = http_service::read(block, scope)?,
         remote_write::NAME => {
             let writer = plan.writers.len();
             // Exported even if it fails: what refers to it is not at fault.
@@ -298,7 +307,8 @@ mod tests {
         assert_eq!(
             refused("prometheus.scrap \"x\" {}\n"),
             "a.penstock:1:1: cannot find the definition of component name \"prometheus.scrap\"; \
-             there are logging, prometheus.receive_http, prometheus.relabel, prometheus.remote_write"
+             there are http, logging, prometheus.receive_http, prometheus.relabel, \
+             prometheus.remote_write"
         );
     }
 

@@ -4,13 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddr
 use std::time::Duration;
 
 use config::{Block, BodyReader, Diagnostics, Handle, Scope};
-use ingest::{Message, Path, TenantsOptions};
+use ingest::secure::{AuthOptions, TlsOptions};
+use ingest::{Http2Options, Message, Path, TenantsOptions};
 
 use super::receive_limits::{self, Limits};
+use super::tls_server::{read_auth, read_tls};
 use super::{MetricsReceiver, PATHS_MAX, paths_of, receive_tenants};
 
 pub(crate) const NAME: &str = "prometheus.receive_http";
 const DEFAULT_PORT: u16 = 8080;
+/// A fleet has a connection each; what one of them may ask for at a time is bounded anyway.
+const STREAMS_MAX: u32 = 10_000;
 
 /// A `prometheus.receive_http` component.
 #[derive(Clone, Debug)]
@@ -32,6 +36,9 @@ pub(crate) struct ReceiveHttp {
     pub(crate) limits: Limits,
     /// Limits per tenant.
     pub(crate) tenants: Option<TenantsOptions>,
+    pub(crate) tls: Option<TlsOptions>,
+    pub(crate) auth: Option<AuthOptions>,
+    pub(crate) http2: Option<Http2Options>,
 }
 
 pub(crate) fn read(block: &Block, scope: &Scope) -> Result<ReceiveHttp, Diagnostics> {
@@ -49,6 +56,9 @@ pub(crate) fn read(block: &Block, scope: &Scope) -> Result<ReceiveHttp, Diagnost
             idle_timeout: Duration::from_secs(120),
             limits: r.block("limits", receive_limits::read).unwrap_or_default(),
             tenants: r.block("tenants", receive_tenants::read),
+            tls: None,
+            auth: None,
+            http2: None,
         };
         if component.paths.len() > PATHS_MAX {
             let problem = format!("leads to more than {PATHS_MAX} writers");
@@ -91,6 +101,35 @@ fn read_http(r: &mut BodyReader<'_>, component: &mut ReceiveHttp) {
             r.refuse(name, "must be more than 0");
         }
     }
+    component.tls = read_tls(r);
+    component.auth = r.block("auth", read_auth);
+    component.http2 = r.block("http2", read_http2).flatten();
+}
+
+/// HTTP/2 where it is enabled. Times of 0 mean what they do in the reference: none of its own.
+fn read_http2(r: &mut BodyReader<'_>) -> Option<Http2Options> {
+    let enabled = r.or("enabled", false);
+    let defaults = Http2Options::default();
+    let mut time = |name: &'static str| {
+        let time = r.or(name, Duration::ZERO);
+        (!time.is_zero()).then_some(time)
+    };
+    let idle_timeout = time("idle_timeout");
+    let read_idle_timeout = time("read_idle_timeout");
+    let options = Http2Options {
+        max_concurrent_streams: r.or("max_concurrent_streams", defaults.max_concurrent_streams),
+        idle_timeout,
+        read_idle_timeout,
+        ping_timeout: r.or("ping_timeout", defaults.ping_timeout),
+    };
+    if !(1..=STREAMS_MAX).contains(&options.max_concurrent_streams) {
+        let problem = format!("must be 1 to {STREAMS_MAX}");
+        r.refuse("max_concurrent_streams", problem);
+    }
+    if options.ping_timeout.is_zero() {
+        r.refuse("ping_timeout", "must be more than 0");
+    }
+    enabled.then_some(options)
 }
 
 /// The address to listen on; an empty host is every address of the machine.
@@ -143,6 +182,47 @@ mod tests {
                 "a:3:19: \"many\" should be number, got string",
                 "a:4:5: unrecognized attribute name \"listen_adress\"",
             ]
+        );
+    }
+
+    #[test]
+    fn http2_is_off_unless_enabled() {
+        let with = |block: &str| {
+            load(&format!(
+                "prometheus.receive_http \"x\" {{\n  forward_to = []\n  http {{\n{block}}}\n}}\n"
+            ))
+        };
+        assert_eq!(with("").unwrap().http2, None);
+        assert_eq!(with("http2 {}\n").unwrap().http2, None);
+        let plain = with("http2 {\n enabled = true\n}\n").unwrap().http2;
+        assert_eq!(plain, Some(Http2Options::default()));
+        let all = "http2 {\n enabled = true\n max_concurrent_streams = 7\n ping_timeout = \"1s\"\n \
+                   idle_timeout = \"2s\"\n read_idle_timeout = \"3s\"\n}\n";
+        let expected = Http2Options {
+            max_concurrent_streams: 7,
+            idle_timeout: Some(Duration::from_secs(2)),
+            read_idle_timeout: Some(Duration::from_secs(3)),
+            ping_timeout: Duration::from_secs(1),
+        };
+        assert_eq!(with(all).unwrap().http2, Some(expected));
+        let message = with("http2 {\n max_concurrent_streams = 0\n}\n").unwrap_err();
+        assert!(message.contains("must be 1 to 10000"), "{message}");
+    }
+
+    #[test]
+    fn credentials_are_read_and_a_mistake_has_its_place() {
+        let with = |block: &str| {
+            load(&format!(
+                "prometheus.receive_http \"x\" {{\n  forward_to = []\n  http {{\n{block}\n  }}\n}}\n"
+            ))
+        };
+        let given = with("auth {\n bearer_tokens = [\"t\"]\n}").unwrap();
+        assert_eq!(given.auth.unwrap().bearer_tokens, ["t".into()]);
+        let message = with("tls {\n cert_file = \"/nowhere\"\n key_file = \"/nowhere\"\n}");
+        let message = message.unwrap_err();
+        assert!(
+            message.contains("a:5:14: \"/nowhere\" cannot be read"),
+            "{message}"
         );
     }
 

@@ -17,7 +17,8 @@ use shipper::{Counts, DropReason, QueueOptions, Stats};
 use wal::{IoEngine, SYNC_SECONDS_BOUNDS, SharedClock, Store};
 
 use super::families::{Durations, Families, Group, float};
-use super::{process, tenants};
+use super::{process, secure, tenants};
+use crate::server::ServerStats;
 
 /// A store and the component it belongs to.
 #[derive(Clone, Debug)]
@@ -53,6 +54,7 @@ pub(crate) struct Sources {
     pub(crate) receivers: Vec<ReceiverSource>,
     pub(crate) relabels: Vec<Arc<Stage>>,
     pub(crate) endpoints: Vec<EndpointSource>,
+    pub(crate) server: Arc<ServerStats>,
 }
 
 impl Sources {
@@ -71,6 +73,7 @@ impl Sources {
             .with("engine", engine)
             .gauge("penstock_io_engine_info", "How files are written", 1.0);
         process::collect(&mut families);
+        secure::collect_server(&mut families, &self.server);
         for receiver in &self.receivers {
             collect_receiver(&mut families, receiver, self.clock.monotonic());
         }
@@ -117,6 +120,7 @@ fn collect_receiver(families: &mut Families, source: &ReceiverSource, now_monoto
     if let Some(all) = source.stats.tenants() {
         tenants::collect(&mut group, all, now_monotonic);
     }
+    secure::collect_receiver(&mut group, source.stats.secure());
     let limit = float(source.connections_max as u64);
     for (name, help, value) in [
         (
@@ -141,6 +145,7 @@ fn collect_receiver(families: &mut Families, source: &ReceiverSource, now_monoto
         ("accepted", now.connections_accepted),
         ("refused", now.connections_refused),
         ("timed_out", now.connections_timed_out),
+        ("broken", now.connections_broken),
         ("accept_failed", now.accept_errors),
     ] {
         let help = "What became of connections";

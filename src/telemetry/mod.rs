@@ -4,4 +4,5 @@ pub(crate) mod families;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 mod process;
+mod secure;
 mod tenants;

@@ -36,24 +36,33 @@ impl Agent {
         config: impl Fn(u16) -> String,
     ) -> Self {
         on_free_port(|port| {
-            std::fs::write(dir.join(CONFIG), config(port)).unwrap();
-            let own_port = free_port();
-            let mut all = vec![
-                "run".to_owned(),
-                dir.join(CONFIG).display().to_string(),
-                format!("--storage.path={}", dir.join(STORAGE).display()),
-                format!("--server.http.listen-addr=127.0.0.1:{own_port}"),
-            ];
-            all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-            let mut agent = Self {
-                process: Process::start("penstock", penstock(&all), dir),
-                dir: dir.to_owned(),
-                arguments: all,
-                port,
-                own_port,
-            };
+            let mut agent = Self::spawn(dir, arguments, &config, port);
             agent.is_ready().then_some(agent)
         })
+    }
+
+    /// Starts one and does not wait: who is let in has to find out when it is ready.
+    pub(crate) fn start_unasked(dir: &Path, config: impl Fn(u16) -> String) -> Self {
+        Self::spawn(dir, &[], &config, free_port())
+    }
+
+    fn spawn(dir: &Path, arguments: &[&str], config: &impl Fn(u16) -> String, port: u16) -> Self {
+        std::fs::write(dir.join(CONFIG), config(port)).unwrap();
+        let own_port = free_port();
+        let mut all = vec![
+            "run".to_owned(),
+            dir.join(CONFIG).display().to_string(),
+            format!("--storage.path={}", dir.join(STORAGE).display()),
+            format!("--server.http.listen-addr=127.0.0.1:{own_port}"),
+        ];
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        Self {
+            process: Process::start("penstock", penstock(&all), dir),
+            dir: dir.to_owned(),
+            arguments: all,
+            port,
+            own_port,
+        }
     }
 
     fn is_ready(&mut self) -> bool {

@@ -1,5 +1,7 @@
 //! Turns a test into a running receiver with a real store, and plain bytes into HTTP exchanges.
 
+pub(crate) mod tls;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
