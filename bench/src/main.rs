@@ -22,16 +22,24 @@
 
 mod churn;
 mod compare;
+mod cores;
+mod deck;
 mod drain;
 mod e2e;
 mod fleet;
 mod http;
+mod ingest_only;
 mod isolation;
+mod latency;
 mod limit;
 mod load;
 mod measure;
+mod memory;
 mod restart;
+mod result;
 mod scene;
+mod series;
+mod ship;
 mod sink;
 mod subject;
 mod table;
@@ -47,8 +55,18 @@ use clap::Parser;
 enum Command {
     /// The bare pipeline in process: decode, intern, append, group commit.
     Limit(Common),
-    /// The agent as a process under load, pinned to a core of its own.
+    /// The agent without an endpoint, beside the limit: in order, shuffled, unsorted.
+    Ingest(ingest_only::Options),
+    /// What shipping alone costs, by remote write 1.0 and 2.0.
+    Ship(ship::Options),
+    /// Ingest and ship, pinned to a core of its own.
     E2e(e2e::Options),
+    /// Memory per series of the agent, vmagent and the Prometheus agent.
+    Memory(memory::Options),
+    /// One ingest thread against two, and connections that are unevenly spread over them.
+    Cores(cores::Options),
+    /// Acks beside the device's sync time, and the age of samples at the backend.
+    Latency(latency::Options),
     /// The agent, vmagent and the Prometheus agent under the same load.
     Compare(compare::Options),
     /// The agent while series come and go, with idle ones given up and without.
@@ -112,7 +130,12 @@ impl Common {
 fn main() -> Result<()> {
     match Command::parse() {
         Command::Limit(common) => limit::run(&common),
+        Command::Ingest(options) => ingest_only::run(&options),
+        Command::Ship(options) => ship::run(&options),
         Command::E2e(options) => e2e::run(&options),
+        Command::Memory(options) => memory::run(&options),
+        Command::Cores(options) => cores::run(&options),
+        Command::Latency(options) => latency::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Churn(options) => churn::run(&options),
         Command::Drain(options) => drain::run(&options),
