@@ -41,6 +41,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(crate) enum Pace {
     /// When the one before is acknowledged.
     Closed,
+    /// The same for one round.
+    Once,
     /// The same, and not much faster than this follows.
     Delivered(Arc<Counts>),
     /// At its time.
@@ -192,6 +194,11 @@ impl Load {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
+    /// Whether all connections are done: of their round, or for good.
+    pub(crate) fn is_over(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
     /// Whether to record answer times from now on.
     pub(crate) fn record(&self, recording: bool) {
         self.progress.recording.store(recording, Ordering::Relaxed);
@@ -240,9 +247,14 @@ impl Sender {
                 self.replace_pods(at, due);
                 let timestamp_ms = match self.pace {
                     Pace::Rate(rate) if rate.is_real_time => start_ms + millis_between(began, due),
+                    Pace::Once => start_ms,
                     _ => start_ms + LEAD_MS + STEP_MS * i64::from(round),
                 };
                 self.send(at, timestamp_ms, due)?;
+            }
+            if matches!(self.pace, Pace::Once) {
+                self.brought.cpu = thread_cpu();
+                return Ok(self.brought);
             }
         }
         bail!("more rounds than can be counted")
@@ -267,7 +279,7 @@ impl Sender {
     /// Until the request is to be sent; when that was, or should have been.
     fn wait(&mut self, request: u64) -> Duration {
         match &self.pace {
-            Pace::Closed => self.clock.monotonic(),
+            Pace::Closed | Pace::Once => self.clock.monotonic(),
             Pace::Delivered(counts) => {
                 self.wait_for_delivery(counts);
                 self.clock.monotonic()

@@ -74,6 +74,12 @@ pub(crate) fn thread_seconds(process: u32, prefix: &str) -> Result<Vec<f64>> {
     Ok(found.into_iter().map(|(_, seconds)| seconds).collect())
 }
 
+/// Bytes of memory of the machine.
+pub(crate) fn machine_memory() -> Result<f64> {
+    let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+    Ok(number_behind(&text, "MemTotal:") * 1024.0)
+}
+
 /// What a process has used so far.
 pub(crate) fn used(process: u32) -> Result<Used> {
     let read = |file: &str| {

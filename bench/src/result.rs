@@ -92,11 +92,6 @@ impl RunResult {
         self.tables.iter().find_map(|table| table.cell(row, column))
     }
 
-    /// Its value.
-    pub(crate) fn value(&self, row: &str, column: &str) -> Option<f64> {
-        value_of(self.cell(row, column)?)
-    }
-
     fn json(&self) -> Value {
         let tables = self.tables.iter().map(|table| {
             let (head, rows) = table
@@ -230,7 +225,10 @@ mod tests {
         result().write(&path).unwrap();
         let read = RunResult::read(dir.path(), "one").unwrap().unwrap();
         assert_eq!(read, result());
-        assert_eq!(read.value("rate", "result"), Some(5_420_000.0));
+        assert_eq!(
+            read.cell("rate", "result").and_then(value_of),
+            Some(5_420_000.0)
+        );
         fs::remove_file(path.with_extension("json")).unwrap();
         let read = RunResult::read(dir.path(), "one").unwrap().unwrap();
         assert_eq!((read.title, read.tables), (result().title, result().tables));
