@@ -30,31 +30,87 @@ pub(crate) struct Options {
 }
 
 /// What can be drawn of a result.
-type Draw = fn(&RunResult) -> Option<String>;
+type Draw = fn(&RunResult, &str) -> Option<String>;
 
-/// Drawings: their names, the results they are of, and how.
-const PLOTS: [(&str, &str, Draw); 8] = [
-    ("compare", "compare", compare),
-    ("ingest", "ingest", ingest),
-    ("ship", "ship", ship),
-    ("memory", "memory", memory),
-    ("cores", "cores", cores),
-    ("ack-latency", "latency", ack_latency),
-    ("age", "latency", age),
-    ("series-per-core", "series-per-core", series_per_core),
+/// A drawing.
+struct Plot {
+    name: &'static str,
+    /// The result it is of.
+    result: &'static str,
+    title: &'static str,
+    draw: Draw,
+}
+
+const fn plot(name: &'static str, result: &'static str, title: &'static str, draw: Draw) -> Plot {
+    Plot {
+        name,
+        result,
+        title,
+        draw,
+    }
+}
+
+const PLOTS: [Plot; 8] = [
+    plot(
+        "compare",
+        "compare",
+        "Ingest and ship: samples per core-second, more is better",
+        compare,
+    ),
+    plot(
+        "ingest",
+        "ingest",
+        "Durable ingest: samples per core-second, and the goal of each",
+        ingest,
+    ),
+    plot("ship", "ship", "Shipping: samples per core-second", ship),
+    plot(
+        "memory",
+        "memory",
+        "Anonymous memory per series, less is better",
+        memory,
+    ),
+    plot(
+        "cores",
+        "cores",
+        "Durable ingest: samples per CPU second of so many cores",
+        cores,
+    ),
+    plot(
+        "ack-latency",
+        "latency",
+        "Time until a durable ack, below saturation",
+        ack_latency,
+    ),
+    plot(
+        "age",
+        "latency",
+        "From sender to backend at 10,000 samples per second, less is better",
+        age,
+    ),
+    plot(
+        "series-per-core",
+        "series-per-core",
+        "Ack p99 by number of series on one core (cut off at 200 ms)",
+        series_per_core,
+    ),
 ];
 
 /// Writes all that the run has.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let plots = options.document.with_file_name("plots");
     fs::create_dir_all(&plots).with_context(|| format!("make {}", plots.display()))?;
-    for (name, result, draw) in PLOTS {
-        let read = RunResult::read(&options.dir, result)?;
-        let Some(svg) = read.as_ref().and_then(draw) else {
+    for plot in PLOTS {
+        let read = RunResult::read(&options.dir, plot.result)?;
+        let Some(svg) = read
+            .as_ref()
+            .and_then(|result| (plot.draw)(result, plot.title))
+        else {
+            let Plot { name, result, .. } = plot;
             print(&format!("{name}: the run has no {result} to draw"));
             continue;
         };
-        let path = plots.join(name).with_extension("svg");
+        let path = plots.join(plot.name).with_extension("svg");
         fs::write(&path, svg).with_context(|| format!("write {}", path.display()))?;
         print(&path.display().to_string());
     }
@@ -96,6 +152,11 @@ fn section(names: &str, dir: &Path) -> Result<String> {
         let Some(result) = RunResult::read(dir, name)? else {
             continue;
         };
+        for plot in PLOTS.iter().filter(|plot| plot.result == name) {
+            if (plot.draw)(&result, plot.title).is_some() {
+                section.push_str(&format!("![{}](plots/{}.svg)\n\n", plot.title, plot.name));
+            }
+        }
         section.push_str(&format!("{} (`{}`)\n", result.title, result.command));
         for table in &result.tables {
             section.push_str(&format!("\n{}", table.markdown()));
@@ -131,17 +192,14 @@ fn drawn(title: &str, bars: Vec<Bar>) -> Option<String> {
     (!bars.is_empty()).then(|| Bars { title, bars }.svg())
 }
 
-fn compare(result: &RunResult) -> Option<String> {
+fn compare(result: &RunResult, title: &str) -> Option<String> {
     let bars = bars_of(result, &SUBJECTS, "samples per core-second");
-    drawn(
-        "Ingest and ship: samples per core-second, more is better",
-        bars,
-    )
+    drawn(title, bars)
 }
 
-fn memory(result: &RunResult) -> Option<String> {
+fn memory(result: &RunResult, title: &str) -> Option<String> {
     let bars = bars_of(result, &SUBJECTS, "anonymous per series");
-    drawn("Anonymous memory per series, less is better", bars)
+    drawn(title, bars)
 }
 
 /// Rows below the head of the table that has a column.
@@ -157,7 +215,7 @@ fn rows_of<'r>(result: &'r RunResult, column: &str) -> Option<(&'r Table, Vec<&'
     Some((table, names.map(String::as_str).collect()))
 }
 
-fn ingest(result: &RunResult) -> Option<String> {
+fn ingest(result: &RunResult, title: &str) -> Option<String> {
     let (table, rows) = rows_of(result, "limit, in order")?;
     let mut bars = Vec::new();
     for row in rows {
@@ -167,22 +225,19 @@ fn ingest(result: &RunResult) -> Option<String> {
         one.goal = value_of(wanted).map(|share| share * limit);
         bars.push(one);
     }
-    drawn(
-        "Durable ingest: samples per core-second, and the goal of each",
-        bars,
-    )
+    drawn(title, bars)
 }
 
-fn ship(result: &RunResult) -> Option<String> {
+fn ship(result: &RunResult, title: &str) -> Option<String> {
     let (table, rows) = rows_of(result, "wire B/sample")?;
     let bars = rows.iter().filter_map(|row| {
         let is_whole = usize::from(!row.starts_with("ingest and ship"));
         bar(row, table.cell(row, "samples/core-s")?, is_whole)
     });
-    drawn("Shipping: samples per core-second", bars.collect())
+    drawn(title, bars.collect())
 }
 
-fn age(result: &RunResult) -> Option<String> {
+fn age(result: &RunResult, title: &str) -> Option<String> {
     let (table, rows) = rows_of(result, "age of samples")?;
     let mut bars = Vec::new();
     for (at, row) in rows.iter().enumerate() {
@@ -191,17 +246,14 @@ fn age(result: &RunResult) -> Option<String> {
             bars.push(bar(&format!("{row}, {share}"), cell, usize::from(at > 0))?);
         }
     }
-    drawn(
-        "From sender to backend at 10,000 samples per second, less is better",
-        bars,
-    )
+    drawn(title, bars)
 }
 
 fn seconds(value: f64) -> String {
     millis(Duration::from_secs_f64(value))
 }
 
-fn cores(result: &RunResult) -> Option<String> {
+fn cores(result: &RunResult, title: &str) -> Option<String> {
     let (table, rows) = rows_of(result, "connections on each thread")?;
     let rate = |row: &str| value_of(table.cell(row, "samples/core-s")?);
     let one = rate(rows.first()?)?;
@@ -211,7 +263,7 @@ fn cores(result: &RunResult) -> Option<String> {
         points: points.to_vec(),
     };
     let lines = Lines {
-        title: "Durable ingest: samples per CPU second of so many cores".to_owned(),
+        title: title.to_owned(),
         x_ticks: vec![(1.0, "1".to_owned()), (2.0, "2".to_owned())],
         x_name: "cores".to_owned(),
         y_max: None,
@@ -224,7 +276,7 @@ fn cores(result: &RunResult) -> Option<String> {
     Some(lines.svg())
 }
 
-fn ack_latency(result: &RunResult) -> Option<String> {
+fn ack_latency(result: &RunResult, title: &str) -> Option<String> {
     let (table, rows) = rows_of(result, "from when sent p99")?;
     let mut x_ticks = Vec::new();
     let mut lines: Vec<_> = ["p50", "p99", "p99.9"]
@@ -252,7 +304,7 @@ fn ack_latency(result: &RunResult) -> Option<String> {
     }
     lines.push(device);
     let lines = Lines {
-        title: "Time until a durable ack, below saturation".to_owned(),
+        title: title.to_owned(),
         x_ticks,
         x_name: "connections".to_owned(),
         y_max: None,
@@ -262,7 +314,7 @@ fn ack_latency(result: &RunResult) -> Option<String> {
     Some(lines.svg())
 }
 
-fn series_per_core(result: &RunResult) -> Option<String> {
+fn series_per_core(result: &RunResult, title: &str) -> Option<String> {
     let (table, _) = rows_of(result, "step")?;
     let column = |name: &str| table.rows().first()?.iter().position(|head| head == name);
     let (interval, series, p99) = (column("interval")?, column("series")?, column("ack p99")?);
@@ -288,7 +340,7 @@ fn series_per_core(result: &RunResult) -> Option<String> {
     let most = most.fold(0.0, f64::max);
     let ticks = [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| share * most);
     let lines = Lines {
-        title: "Ack p99 by number of series on one core (cut off at 200 ms)".to_owned(),
+        title: title.to_owned(),
         x_ticks: ticks.map(|tick| (tick, millions(tick))).to_vec(),
         x_name: "series".to_owned(),
         y_max: Some(ACK_SECONDS_MAX),
@@ -328,11 +380,11 @@ mod tests {
             &["penstock", "4.92 M", "1.0 x"],
             &["vmagent", "1.42 M", "3.5 x"],
         ]);
-        let svg = compare(&result(vec![only])).unwrap();
+        let svg = compare(&result(vec![only]), "T").unwrap();
         assert_eq!(svg.matches("<rect class=\"c0\"").count(), 1);
         assert_eq!(svg.matches("<rect class=\"c1\"").count(), 1);
         assert!(svg.contains("4.92 M") && !svg.contains("prometheus"));
-        assert_eq!(compare(&result(vec![])), None);
+        assert_eq!(compare(&result(vec![]), "T"), None);
     }
 
     #[test]
@@ -343,7 +395,7 @@ mod tests {
             &["1 connections", "1.00 ms", "2.00 ms", "4.00 ms", "2.00 ms"],
             &["8 connections", "1.00 ms", "3.00 ms", "5.00 ms", "2.00 ms"],
         ]);
-        let svg = ack_latency(&result(vec![acks])).unwrap();
+        let svg = ack_latency(&result(vec![acks]), "T").unwrap();
         assert_eq!(svg.matches("<polyline").count(), 4);
         assert_eq!(svg.matches("<circle").count(), 8);
     }
@@ -357,7 +409,7 @@ mod tests {
             &["3", "15 s", "12.00 M", "10.0 ms"],
             &["4", "60 s", "12.00 M", "3.00 ms"],
         ]);
-        let svg = series_per_core(&result(vec![steps])).unwrap();
+        let svg = series_per_core(&result(vec![steps]), "T").unwrap();
         assert_eq!(svg.matches("<polyline").count(), 2);
         assert!(svg.contains("every 60 s"));
     }
