@@ -218,7 +218,9 @@ impl Bench<'_> {
         let load = self.load(&fleet, &pace)?;
         let watched = self.watch(&load);
         let progress = load.progress.clone();
-        let brought = load.finish()?;
+        let brought = load.finish();
+        self.subject.check()?;
+        let brought = brought?;
         self.acked += progress.acked.load(Ordering::Relaxed);
         let [from, to] = watched?;
         let seconds = (to.at - from.at).as_secs_f64();
@@ -258,7 +260,10 @@ impl Bench<'_> {
             std::thread::sleep(LOOK);
         }
         let progress = load.progress.clone();
-        load.finish()?;
+        let finished = load.finish();
+        // Why the agent ended says more than that its connections did.
+        self.subject.check()?;
+        finished?;
         self.acked += progress.acked.load(Ordering::Relaxed);
         self.defined = copies.end;
         Ok(())

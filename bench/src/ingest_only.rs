@@ -55,7 +55,7 @@ impl Order {
     const fn name(self) -> &'static str {
         match self {
             Self::Steady => "in order",
-            Self::Shuffled => "targets shuffled each round",
+            Self::Shuffled => "targets shuffled",
             Self::Unsorted => "labels unsorted",
         }
     }

@@ -7,8 +7,8 @@
 const WIDTH: f64 = 720.0;
 const TITLE_HEIGHT: f64 = 34.0;
 /// Of the names beside bars, and of the numbers behind them.
-const NAMES_WIDTH: f64 = 250.0;
-const VALUES_WIDTH: f64 = 90.0;
+const NAMES_WIDTH: f64 = 270.0;
+const VALUES_WIDTH: f64 = 70.0;
 const BAR_HEIGHT: f64 = 18.0;
 const BAR_STEP: f64 = 26.0;
 /// Of the area of lines, and around it.
@@ -145,7 +145,7 @@ impl Lines {
             .lines
             .iter()
             .map(|line| line.points.last().map_or(0.0, |end| y_at(end.1)));
-        let names = apart(&ends.collect::<Vec<_>>());
+        let names = apart(&ends.collect::<Vec<_>>(), bottom);
         for ((number, line), name_y) in self.lines.iter().enumerate().zip(names) {
             body.push_str(&self.curve(line, number, &x_at, &y_at));
             let x = line.points.last().map_or(LEFT, |end| x_at(end.0));
@@ -216,15 +216,20 @@ fn round_step(least: f64) -> f64 {
         .unwrap_or(power * 10.0)
 }
 
-/// Heights that are not nearer to each other than names can be, in the same order.
-fn apart(heights: &[f64]) -> Vec<f64> {
+/// Heights that are not nearer to each other than names can be, in the same order, down to `lowest`.
+fn apart(heights: &[f64], lowest: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..heights.len()).collect();
     order.sort_by(|a, b| heights[*a].total_cmp(&heights[*b]));
     let mut placed = heights.to_vec();
     let mut least = f64::MIN;
-    for at in order {
-        placed[at] = heights[at].max(least);
-        least = placed[at] + NAME_STEP;
+    for at in &order {
+        placed[*at] = heights[*at].max(least);
+        least = placed[*at] + NAME_STEP;
+    }
+    let mut most = lowest;
+    for at in order.iter().rev() {
+        placed[*at] = placed[*at].min(most);
+        most = placed[*at] - NAME_STEP;
     }
     placed
 }
@@ -299,13 +304,13 @@ mod tests {
         assert_eq!(
             drawn,
             "<text class=\"title\" x=\"8.0\" y=\"20.0\">A &amp; B</text>\n\
-             <text x=\"242.0\" y=\"47.0\" text-anchor=\"end\">one</text>\n\
-             <rect class=\"c0\" x=\"250.0\" y=\"34.0\" width=\"190.0\" height=\"18.0\" rx=\"2\"/>\n\
-             <text x=\"446.0\" y=\"47.0\" text-anchor=\"start\">50</text>\n\
-             <text x=\"242.0\" y=\"73.0\" text-anchor=\"end\">two</text>\n\
-             <rect class=\"c0\" x=\"250.0\" y=\"60.0\" width=\"380.0\" height=\"18.0\" rx=\"2\"/>\n\
-             <line class=\"goal\" x1=\"535.0\" y1=\"57.0\" x2=\"535.0\" y2=\"81.0\"/>\n\
-             <text x=\"636.0\" y=\"73.0\" text-anchor=\"start\">100</text>\n</svg>\n"
+             <text x=\"262.0\" y=\"47.0\" text-anchor=\"end\">one</text>\n\
+             <rect class=\"c0\" x=\"270.0\" y=\"34.0\" width=\"190.0\" height=\"18.0\" rx=\"2\"/>\n\
+             <text x=\"466.0\" y=\"47.0\" text-anchor=\"start\">50</text>\n\
+             <text x=\"262.0\" y=\"73.0\" text-anchor=\"end\">two</text>\n\
+             <rect class=\"c0\" x=\"270.0\" y=\"60.0\" width=\"380.0\" height=\"18.0\" rx=\"2\"/>\n\
+             <line class=\"goal\" x1=\"555.0\" y1=\"57.0\" x2=\"555.0\" y2=\"81.0\"/>\n\
+             <text x=\"656.0\" y=\"73.0\" text-anchor=\"start\">100</text>\n</svg>\n"
         );
     }
 
@@ -350,6 +355,7 @@ mod tests {
         ] {
             assert!((round_step(least) - step).abs() < step * 1e-9, "{least}");
         }
-        assert_eq!(apart(&[20.0, 10.0, 100.0]), [25.0, 10.0, 100.0]);
+        assert_eq!(apart(&[20.0, 10.0, 100.0], 200.0), [25.0, 10.0, 100.0]);
+        assert_eq!(apart(&[19.0, 20.0], 20.0), [5.0, 20.0]);
     }
 }
