@@ -196,5 +196,8 @@ mod tests {
             .iter()
             .flat_map(|deck| (0..deck.requests()).map(|request| deck.number(request)));
         assert_eq!(BTreeSet::from_iter(numbers), BTreeSet::from_iter(0..9));
+        let others = round(&mut Deck::deal(&fleet.with_copies(0..1), 1));
+        let seen: BTreeSet<_> = round(&mut decks).into_iter().collect();
+        assert!(others.iter().all(|series| !seen.contains(series)));
     }
 }
