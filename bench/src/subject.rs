@@ -135,10 +135,9 @@ impl Program {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         let line = text.lines().find(|line| !line.trim().is_empty());
-        Some(line.map_or_else(
-            || "tells no version".to_owned(),
-            |line| line.trim().to_owned(),
-        ))
+        let told = line.map(|line| line.trim().to_owned());
+        let told = told.or_else(|| package_version(program));
+        Some(told.unwrap_or_else(|| "tells no version".to_owned()))
     }
 
     /// Whether samples come out at the other end.
@@ -419,6 +418,18 @@ fn spawn(command: &[String], cores: &str, dir: &Path) -> Result<Child> {
         .stderr(log)
         .spawn()
         .context("start taskset")
+}
+
+/// Name and version of the Debian package a program in `PATH` is from: Debian's vmagent does not tell
+/// its own.
+fn package_version(program: &Path) -> Option<String> {
+    let ask = |arguments: [&str; 3]| {
+        let output = Command::new("dpkg-query").args(arguments).output().ok()?;
+        String::from_utf8(output.stdout).ok()
+    };
+    let owner = ask(["-S", "--", &format!("*/bin/{}", program.display())])?;
+    let (package, _) = owner.split_once(':')?;
+    ask(["-W", "-f=${Package} ${Version} of Debian", package])
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
