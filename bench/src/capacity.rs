@@ -77,6 +77,8 @@ struct Step {
     cpu_share: f64,
     ack_p50: Duration,
     ack_p99: Duration,
+    /// How late the load itself woke up, p99: it is in the answer times.
+    load_late: Duration,
     load_share: f64,
     used: Used,
 }
@@ -244,6 +246,7 @@ impl Bench<'_> {
             cpu_share: (to.used.cpu_seconds - from.used.cpu_seconds) / seconds,
             ack_p50: percentile(&brought.latencies, 50),
             ack_p99: percentile(&brought.latencies, 99),
+            load_late: percentile(&brought.woken_late, 99),
             load_share: (to.bench_cpu - from.bench_cpu).as_secs_f64() / seconds,
             used: to.used,
         })
@@ -410,6 +413,7 @@ fn details(steps: &[Step]) -> Table {
         "CPU of load and sink",
         "ack p50",
         "ack p99",
+        "the load's own lateness p99",
         "anonymous per series seen",
         "resident per series seen",
         "sustained",
@@ -427,6 +431,7 @@ fn details(steps: &[Step]) -> Table {
             format!("{:.0} %", step.load_share * 100.0),
             millis(step.ack_p50),
             millis(step.ack_p99),
+            millis(step.load_late),
             format!("{:.0} B", step.used.anonymous_bytes / defined),
             format!("{:.0} B", step.used.resident_bytes / defined),
             yes_or_no(step.is_sustained()),
