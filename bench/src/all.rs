@@ -24,9 +24,9 @@ const RUNS: [(&str, &str); 13] = [
     ("cores", "cores --seconds 6"),
     ("memory", "memory"),
     ("drain", "drain"),
-    ("isolation", "isolation --seconds 15"),
-    ("restart", "restart --gigabytes 2"),
-    ("churn", "churn --seconds 30 --churn 5"),
+    ("isolation", "isolation --seconds 10"),
+    ("restart", "restart --gigabytes 1"),
+    ("churn", "churn --seconds 20 --churn 3"),
     ("series-per-core", "series-per-core"),
 ];
 
