@@ -27,6 +27,12 @@ fuzz TARGET:
 loom:
     RUSTFLAGS="--cfg wal_loom" cargo test -p wal --release --lib tracker
 
-# one of limit, e2e, compare, churn, drain, isolation, restart
-bench NAME:
-    cargo run -p bench --release -- {{NAME}}
+# one of limit, ingest, ship, e2e, memory, cores, latency, series-per-core, compare, churn, drain, isolation, restart
+bench NAME *ARGUMENTS:
+    cargo run -p bench --release -- {{NAME}} {{ARGUMENTS}}
+
+# all of them in about 20 minutes, and what docs/benchmarks.md shows of them
+bench-all DIR:
+    cargo build --release
+    cargo run -p bench --release -- all --out {{DIR}}
+    cargo run -p bench --release -- plot {{DIR}}

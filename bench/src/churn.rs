@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::Common;
 use crate::e2e::{setting, version_of};
-use crate::fleet::{SERIES_PER_REQUEST, Template, templates};
+use crate::fleet::{Fleet, SERIES_PER_REQUEST};
 use crate::http::metric_sum;
 use crate::load::{Brought, Pace, Rate};
 use crate::measure::{LOAD_CORE, float, per_mille, percentile, pin_to};
@@ -83,7 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let common = &options.common;
     let program = Program::penstock(options.agent.as_deref(), true)?;
     pin_to(LOAD_CORE)?;
-    let templates = templates(common.series)?;
+    let fleet = Fleet::in_order(common.series)?;
     let idle = format!("{}s", options.idle_seconds);
     let mut results = Vec::new();
     for timeout in [NEVER, &idle] {
@@ -92,7 +92,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ));
         let line = format!("series_idle_timeout = \"{timeout}\"");
         let program = program.clone().with_wal(&line);
-        results.push(measure(&program, common, &templates, rate)?);
+        results.push(measure(&program, common, &fleet, rate)?);
     }
     let [without, with] = &results[..] else {
         bail!("two runs, two results");
@@ -131,6 +131,7 @@ impl Options {
         Ok(Rate {
             requests_per_second: self.rate,
             lifetime,
+            is_real_time: false,
         })
     }
 
@@ -156,14 +157,9 @@ impl Options {
     }
 }
 
-fn measure(
-    program: &Program,
-    common: &Common,
-    templates: &[Template],
-    rate: Rate,
-) -> Result<Churned> {
+fn measure(program: &Program, common: &Common, fleet: &Fleet, rate: Rate) -> Result<Churned> {
     let pace = Pace::Rate(rate);
-    let mut scene = Scene::start(program, common, templates, Sink::start()?, &pace)?;
+    let mut scene = Scene::start(program, common, fleet, Sink::start()?, &pace)?;
     let watched = watch(&mut scene, program, common);
     let clock = scene.clock.clone();
     let ((sights, peak_resident), ended) = scene.end(watched)?;
@@ -231,21 +227,17 @@ impl Sight {
 
 /// What is wanted and what is.
 fn goals(without: &Churned, with: &Churned, due: f64) -> Table {
-    let mut table = Table::new(["goal", "wanted", "result", "met"]);
-    let mut row = |name: &str, wanted: String, result: String, met: bool| {
-        let met = if met { "yes" } else { "no" };
-        table.row(vec![name.to_owned(), wanted, result, met.to_owned()]);
-    };
+    let mut table = Table::goals();
     // Else the latencies are those of a backlog and say nothing about pauses.
     let share = without.acked_per_second().min(with.acked_per_second()) / due;
-    row(
+    table.goal(
         "below saturation: acknowledged, of what was due",
         format!(">= {KEPT_UP:.2} x"),
         format!("{share:.2} x"),
         share >= KEPT_UP,
     );
     let growth = with.growth(&with.end);
-    row(
+    table.goal(
         "resident at the end, of before",
         format!("<= {RESIDENT_GOAL:.1} x"),
         format!("{growth:.2} x"),
@@ -253,7 +245,7 @@ fn goals(without: &Churned, with: &Churned, due: f64) -> Table {
     );
     let tail = |run: &Churned| per_mille(&run.brought.latencies, 999).as_secs_f64();
     let ratio = tail(with) / tail(without);
-    row(
+    table.goal(
         "ack latency p99.9, of that without cleaning",
         format!("<= {LATENCY_GOAL:.1} x"),
         format!("{ratio:.2} x"),
@@ -262,7 +254,7 @@ fn goals(without: &Churned, with: &Churned, due: f64) -> Table {
     // From when it was sent: the load's own pauses are not the agent's.
     let longest = |run: &Churned| run.brought.answers.last().copied().unwrap_or_default();
     let beyond = longest(with).saturating_sub(longest(without));
-    row(
+    table.goal(
         "longest ack beyond that without cleaning",
         format!("<= {}", millis(PAUSE_GOAL)),
         millis(beyond),

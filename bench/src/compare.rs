@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::Common;
 use crate::e2e::{Measured, measure, rows, setting, version_of};
-use crate::fleet::templates;
+use crate::fleet::Fleet;
 use crate::measure::{LOAD_CORE, pin_to};
 use crate::subject::Program;
 use crate::table::{Table, print, publish};
@@ -32,7 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let common = &options.common;
     let ours = Program::penstock(options.agent.as_deref(), true)?;
     pin_to(LOAD_CORE)?;
-    let templates = templates(common.series)?;
+    let fleet = Fleet::in_order(common.series)?;
     let mut notes = vec![
         common.describe(),
         setting(),
@@ -46,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         notes.push(version_of(&program));
         print(&format!("measuring {} ...", program.name()));
-        match measure(&program, common, &templates) {
+        match measure(&program, common, &fleet) {
             Ok(measured) => results.push((program.name(), measured)),
             Err(error) => notes.push(format!("{}: no result: {error:#}", program.name())),
         }

@@ -12,12 +12,12 @@ use wal::{SharedClock, SystemClock};
 
 use crate::Common;
 use crate::e2e::version_of;
-use crate::fleet::{Template, templates};
+use crate::fleet::Fleet;
 use crate::load::{Load, Pace};
 use crate::measure::{LOAD_CORE, Used, float, pin_to};
 use crate::sink::Sink;
 use crate::subject::{Program, Subject};
-use crate::table::{Table, mebibytes, millions, print, publish};
+use crate::table::{Table, mebibytes, millions, print, publish, times};
 
 const LOOK: Duration = Duration::from_millis(5);
 /// Without a sample more the drain is given up.
@@ -40,7 +40,7 @@ pub(crate) struct Options {
 }
 
 /// How one subject did.
-struct Drained {
+pub(crate) struct Drained {
     samples: f64,
     bytes: f64,
     seconds: f64,
@@ -50,11 +50,11 @@ struct Drained {
 }
 
 impl Drained {
-    fn per_core_second(&self) -> f64 {
+    pub(crate) fn per_core_second(&self) -> f64 {
         self.samples / self.cpu_seconds
     }
 
-    fn bytes_per_sample(&self) -> f64 {
+    pub(crate) fn bytes_per_sample(&self) -> f64 {
         self.bytes / self.samples
     }
 }
@@ -72,13 +72,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let clock = SystemClock::shared();
     pin_to(LOAD_CORE)?;
-    let templates = templates(common.series)?;
+    let fleet = Fleet::in_order(common.series)?;
     let mut notes = vec![options.describe()];
     let mut results = Vec::new();
     for (name, program) in &subjects {
         print(&format!("{name} ..."));
         notes.push(version_of(program));
-        results.push((*name, drain(options, program, &templates, &clock)?));
+        let drained = drain(common, options.rounds, program, &fleet, &clock)?;
+        results.push((*name, drained));
     }
     let tables = [goals(&results[0].1, &results[1].1), details(&results)];
     publish("Penstock, drain", &notes, &tables, common.out())
@@ -94,18 +95,19 @@ impl Options {
     }
 }
 
-fn drain(
-    options: &Options,
+/// Fills `program` while nobody listens at its endpoint, and watches it deliver.
+pub(crate) fn drain(
+    common: &Common,
+    rounds: u32,
     program: &Program,
-    templates: &[Template],
+    fleet: &Fleet,
     clock: &SharedClock,
 ) -> Result<Drained> {
-    let common = &options.common;
     let address = Sink::start()?.address;
     let mut subject = Subject::start(program, common.scratch()?, address, clock)?;
     let target = subject.ingest();
-    let load = Load::start(target, templates, common.connections, &Pace::Closed, clock)?;
-    let enough = u64::from(options.rounds) * u64::try_from(common.series)?;
+    let load = Load::start(target, fleet, common.connections, &Pace::Closed, clock)?;
+    let enough = u64::from(rounds) * u64::try_from(common.series)?;
     while load.progress.acked.load(Ordering::Relaxed) < enough && !load.is_broken() {
         std::thread::sleep(LOOK);
     }
@@ -151,7 +153,7 @@ fn wait(clock: &SharedClock, arrived: &impl Fn() -> u64, samples: u64) -> Result
 
 /// What is wanted of reading ahead and what is.
 fn goals(plain: &Drained, ahead: &Drained) -> Table {
-    let mut table = Table::new(["goal", "wanted", "result", "met"]);
+    let mut table = Table::goals();
     let rate = ahead.per_core_second() / plain.per_core_second();
     let bytes = plain.bytes_per_sample() / ahead.bytes_per_sample();
     for (name, wanted, result) in [
@@ -166,13 +168,12 @@ fn goals(plain: &Drained, ahead: &Drained) -> Table {
             bytes,
         ),
     ] {
-        let met = if result >= wanted { "yes" } else { "no" };
-        table.row(vec![
-            name.to_owned(),
+        table.goal(
+            name,
             format!(">= {wanted:.1} x"),
-            format!("{result:.2} x"),
-            met.to_owned(),
-        ]);
+            times(result),
+            result >= wanted,
+        );
     }
     table
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::Common;
-use crate::fleet::{Template, templates};
+use crate::fleet::Fleet;
 use crate::limit;
 use crate::load::{Brought, Pace};
 use crate::measure::{LOAD_CORE, float, percentile, pin_to, process_cpu};
@@ -32,9 +32,6 @@ pub(crate) struct Options {
     /// The agent; by default the release build beside this bench.
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
-    /// Ingest only: the agent has no endpoint to deliver to.
-    #[arg(long)]
-    ingest_only: bool,
     /// Deliver by remote write 2.0.
     #[arg(long)]
     v2: bool,
@@ -73,6 +70,8 @@ pub(crate) struct Measured {
     pub(crate) sink_ns: f64,
     /// Requests refused by 429 or 5xx.
     pub(crate) refused: u64,
+    /// CPU seconds of its ingest threads since its start.
+    pub(crate) ingest_threads: Vec<f64>,
     /// Whether it stopped in time and without an error.
     pub(crate) stopped_well: bool,
 }
@@ -87,19 +86,14 @@ impl Measured {
 /// Measures the agent and publishes the result.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let common = &options.common;
-    let mut program = Program::penstock(options.agent.as_deref(), !options.ingest_only)?;
+    let mut program = Program::penstock(options.agent.as_deref(), true)?;
     if options.v2 {
-        program = program.with_endpoint("protobuf_message = \"io.prometheus.write.v2.Request\"");
+        program = program.by_v2();
     }
-    let limit = limit::per_core_second(common)?;
+    let fleet = Fleet::in_order(common.series)?;
+    let limit = limit::per_core_second(common, &fleet)?;
     pin_to(LOAD_CORE)?;
-    let templates = templates(common.series)?;
-    let measured = measure(&program, common, &templates)?;
-    let mode = if options.ingest_only {
-        "ingest only"
-    } else {
-        "ingest and ship"
-    };
+    let measured = measure(&program, common, &fleet)?;
     let protocol = if options.v2 { ", remote write 2.0" } else { "" };
     let mut table = Table::new(["what", "result"]);
     for (name, value) in rows(&measured) {
@@ -113,7 +107,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     table.row(vec!["of the limit".to_owned(), format!("{share:.2} x")]);
     let notes = [common.describe(), setting(), version_of(&program)];
     publish(
-        &format!("Penstock, {mode}{protocol}"),
+        &format!("Penstock, ingest and ship{protocol}"),
         &notes,
         &[table],
         common.out(),
@@ -185,18 +179,23 @@ pub(crate) fn rows(measured: &Measured) -> Vec<(&'static str, String)> {
 }
 
 /// Runs `program` under load and measures it.
-pub(crate) fn measure(
-    program: &Program,
-    common: &Common,
-    templates: &[Template],
-) -> Result<Measured> {
+pub(crate) fn measure(program: &Program, common: &Common, fleet: &Fleet) -> Result<Measured> {
     let sink = Sink::start()?;
     let pace = if program.ships() {
         Pace::Delivered(sink.counts.clone())
     } else {
         Pace::Closed
     };
-    let mut scene = Scene::start(program, common, templates, sink, &pace)?;
+    let scene = Scene::start(program, common, fleet, sink, &pace)?;
+    measure_scene(scene, program, common)
+}
+
+/// Measures a scene that has just begun, and ends it.
+pub(crate) fn measure_scene(
+    mut scene: Scene,
+    program: &Program,
+    common: &Common,
+) -> Result<Measured> {
     let bench_cpu = process_cpu();
     let watched = watch(&mut scene, program, common);
     let clock = scene.clock.clone();
@@ -218,6 +217,7 @@ pub(crate) fn measure(
     measured.refused = progress.refused.load(Ordering::Relaxed);
     measured.load_ns = brought.cpu.as_secs_f64() / acked * 1e9;
     measured.sink_ns = others_cpu.as_secs_f64() / acked * 1e9;
+    measured.ingest_threads = subject.threads("ingest-")?;
     measured.stopped_well = subject.stop(&clock)?;
     Ok(measured)
 }
@@ -258,6 +258,7 @@ fn evaluate(
         load_ns: f64::NAN,
         sink_ns: f64::NAN,
         refused: 0,
+        ingest_threads: Vec::new(),
         stopped_well: false,
     }
 }

@@ -4,10 +4,14 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::series::Protocol;
+
 /// A hang becomes an error.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;
+/// Behind the content type.
+const V2_MESSAGE: &str = ";proto=io.prometheus.write.v2.Request";
 
 /// One end of a connection.
 #[derive(Debug)]
@@ -42,11 +46,15 @@ impl Connection {
         })
     }
 
-    /// Sends a remote-write 1.0 body and waits for the answer's status.
-    pub(crate) fn push(&mut self, body: &[u8]) -> io::Result<u16> {
+    /// Sends a remote-write body and waits for the answer's status.
+    pub(crate) fn push(&mut self, protocol: Protocol, body: &[u8]) -> io::Result<u16> {
+        let (message, version) = match protocol {
+            Protocol::V1 => ("", "0.1.0"),
+            Protocol::V2 => (V2_MESSAGE, "2.0.0"),
+        };
         let head = format!(
-            "POST /api/v1/write HTTP/1.1\r\nHost: bench\r\nContent-Type: application/x-protobuf\r\n\
-             Content-Encoding: snappy\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n\
+            "POST /api/v1/write HTTP/1.1\r\nHost: bench\r\nContent-Type: application/x-protobuf\
+             {message}\r\nContent-Encoding: snappy\r\nX-Prometheus-Remote-Write-Version: {version}\r\n\
              User-Agent: penstock-bench\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );

@@ -13,13 +13,13 @@ use anyhow::Result;
 
 use crate::Common;
 use crate::e2e::version_of;
-use crate::fleet::{SERIES_PER_REQUEST, Template, templates};
+use crate::fleet::{Fleet, SERIES_PER_REQUEST};
 use crate::load::{Pace, Rate};
 use crate::measure::{LOAD_CORE, Used, percentile, pin_to};
 use crate::scene::Scene;
 use crate::sink::{Manner, Sink};
 use crate::subject::Program;
-use crate::table::{Table, mebibytes, millis, print, publish};
+use crate::table::{Table, mebibytes, millis, print, publish, times};
 
 /// Endpoints that are well in both runs, and as many others.
 const HALF: usize = 5;
@@ -60,22 +60,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let common = &options.common;
     let penstock = Program::penstock(options.agent.as_deref(), true)?;
     pin_to(LOAD_CORE)?;
-    let templates = templates(common.series)?;
+    let fleet = Fleet::in_order(common.series)?;
     let mut results = Vec::new();
     for name in ["all ten answer", "five of ten fail"] {
         print(&format!("{name} ..."));
         let fails = !results.is_empty();
-        results.push((name, measure(options, &penstock, &templates, fails)?));
+        results.push((name, measure(options, &penstock, &fleet, fails)?));
     }
     let p99 = |lags: &Lags| percentile(&lags.all, 99).as_secs_f64();
     let ratio = p99(&results[1].1) / p99(&results[0].1);
-    let mut goals = Table::new(["goal", "wanted", "result", "met"]);
-    goals.row(vec![
-        "p99 lag of the others while five fail".to_owned(),
-        format!("<= {GOAL} x"),
-        format!("{ratio:.2} x"),
-        if ratio <= GOAL { "yes" } else { "no" }.to_owned(),
-    ]);
+    let mut goals = Table::goals();
+    let name = "p99 lag of the others while five fail";
+    goals.goal(name, format!("<= {GOAL} x"), times(ratio), ratio <= GOAL);
     let mut details = Table::new([
         "run",
         "p50 lag",
@@ -109,25 +105,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     )
 }
 
-fn measure(
-    options: &Options,
-    penstock: &Program,
-    templates: &[Template],
-    fails: bool,
-) -> Result<Lags> {
+fn measure(options: &Options, penstock: &Program, fleet: &Fleet, fails: bool) -> Result<Lags> {
     let common = &options.common;
     let mut sinks: Vec<_> = (0..HALF).map(|_| Sink::start()).collect::<Result<_>>()?;
     let manner = |bad| if fails { bad } else { Manner::Well };
     let half: Vec<_> = (BAD.map(manner).into_iter().map(Sink::start_as)).collect::<Result<_>>()?;
     let others = sinks[1..].iter().chain(&half).map(|sink| sink.address);
     let program = penstock.clone().with_others(others.collect());
-    let requests = templates.len();
+    let requests = fleet.requests();
     let pace = Pace::Rate(Rate {
         requests_per_second: requests as f64 / f64::from(options.interval),
         lifetime: Duration::MAX,
+        is_real_time: false,
     });
     let first = sinks.remove(0);
-    let mut scene = Scene::start(&program, common, templates, first, &pace)?;
+    let mut scene = Scene::start(&program, common, fleet, first, &pace)?;
     let watched = watch(&mut scene, &sinks, common);
     // The sinks of the others wait for their connections.
     let (lags, ended) = scene.end(watched)?;

@@ -8,17 +8,21 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use ingest::decode::Batch;
-use ingest::decode::remote_write_v1::scan;
+use ingest::decode::{remote_write_v1, remote_write_v2};
 use ingest::intern::{Interner, Scratch};
 use wal::{Position, SeriesRef, Store, StoreOptions, SystemClock, Writer};
 
 use crate::Common;
-use crate::fleet::{Template, templates};
+use crate::deck::Deck;
+use crate::fleet::Fleet;
 use crate::measure::{SUBJECT_CORE, float, pin_to, process_cpu, thread_cpu};
+use crate::series::Protocol;
 use crate::table::{Table, millions, publish};
 
 /// Rounds before measuring: define, learn the order, settle.
 const WARM_UP_ROUNDS: u32 = 3;
+/// Time from one round to the next.
+const STEP_MS: i64 = 1_000;
 
 /// The buffers of a shard thread and its store.
 struct Line {
@@ -27,12 +31,13 @@ struct Line {
     message: Vec<u8>,
     batch: Batch,
     fields: Vec<std::ops::Range<usize>>,
+    buffers: remote_write_v2::Buffers,
     scratch: Scratch,
     previous: SeriesRef,
 }
 
 impl Line {
-    fn append(&mut self, body: &[u8]) -> Result<Position> {
+    fn append(&mut self, protocol: Protocol, body: &[u8]) -> Result<Position> {
         let length = snap::raw::decompress_len(body)?;
         if self.message.len() < length {
             self.message.resize(length, 0);
@@ -41,12 +46,11 @@ impl Line {
         self.batch.clear();
         let table = self.store.series().guard();
         let mut interner = Interner::new(&table, &mut self.scratch, self.previous);
-        scan(
-            &self.message[..length],
-            &mut interner,
-            &mut self.batch,
-            &mut self.fields,
-        )
+        let (message, batch) = (&self.message[..length], &mut self.batch);
+        match protocol {
+            Protocol::V1 => remote_write_v1::scan(message, &mut interner, batch, &mut self.fields),
+            Protocol::V2 => remote_write_v2::scan(message, &mut interner, batch, &mut self.buffers),
+        }
         .map_err(|malformed| anyhow::anyhow!("{malformed}"))?;
         self.previous = interner.define_new(&mut self.batch)?;
         Ok(self.writer.append(&self.batch.samples, &[])?)
@@ -55,7 +59,8 @@ impl Line {
 
 /// Measures the limit and publishes the result.
 pub(crate) fn run(common: &Common) -> Result<()> {
-    let (measured, log_bytes) = measure_line(common)?;
+    let fleet = Fleet::in_order(common.series)?;
+    let (measured, log_bytes) = measure_line(common, &fleet)?;
     let notes = [
         common.describe(),
         "in process, no HTTP; appending thread and committer thread on one core; CPU time of the \
@@ -67,13 +72,13 @@ pub(crate) fn run(common: &Common) -> Result<()> {
 }
 
 /// Durable samples per core-second with nothing around the line.
-pub(crate) fn per_core_second(common: &Common) -> Result<f64> {
-    let (measured, _) = measure_line(common)?;
+pub(crate) fn per_core_second(common: &Common, fleet: &Fleet) -> Result<f64> {
+    let (measured, _) = measure_line(common, fleet)?;
     Ok(measured.samples / measured.cpu)
 }
 
 /// Runs rounds until the time is over; the numbers, and the log bytes per sample.
-fn measure_line(common: &Common) -> Result<(Measured, f64)> {
+fn measure_line(common: &Common, fleet: &Fleet) -> Result<(Measured, f64)> {
     pin_to(SUBJECT_CORE)?;
     let dir = common.scratch()?;
     let store = Store::open(dir.path(), StoreOptions::default())?;
@@ -87,11 +92,11 @@ fn measure_line(common: &Common) -> Result<(Measured, f64)> {
         message: Vec::new(),
         batch: Batch::default(),
         fields: Vec::new(),
+        buffers: remote_write_v2::Buffers::default(),
         scratch: Scratch::default(),
         previous: SeriesRef::NONE,
     };
-    let mut requests = templates(common.series)?;
-    let measured = measure(common, &mut line, &mut requests)?;
+    let measured = measure(common, &mut line, fleet)?;
     let Line { store, writer, .. } = line;
     let stats = store.stats();
     let written = float(stats.written_bytes.load(Ordering::Relaxed));
@@ -141,7 +146,10 @@ struct Measured {
     commits: f64,
 }
 
-fn measure(common: &Common, line: &mut Line, requests: &mut [Template]) -> Result<Measured> {
+fn measure(common: &Common, line: &mut Line, fleet: &Fleet) -> Result<Measured> {
+    let [deck] = &mut Deck::deal(fleet, 1)[..] else {
+        anyhow::bail!("one connection, one deck");
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let clock = SystemClock::shared();
     let start_ms = clock.unix_ms();
@@ -160,11 +168,11 @@ fn measure(common: &Common, line: &mut Line, requests: &mut [Template]) -> Resul
     );
     while round < WARM_UP_ROUNDS || clock.monotonic() < start.0 + common.duration() {
         round += 1;
-        for template in &mut *requests {
-            in_flight.push_back((
-                line.append(template.at_round(start_ms, round))?,
-                template.samples,
-            ));
+        deck.begin_round();
+        for at in 0..deck.requests() {
+            let request = deck.request(at, start_ms + i64::from(round) * STEP_MS);
+            let position = line.append(fleet.protocol, request.body)?;
+            in_flight.push_back((position, request.samples));
             if in_flight.len() >= common.connections
                 && let Some((position, count)) = in_flight.pop_front()
             {

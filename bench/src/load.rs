@@ -1,4 +1,4 @@
-//! Turns templates into requests on a few connections, as fast as they are acknowledged or at a rate.
+//! Turns a fleet into requests on a few connections, as fast as they are acknowledged or at a rate.
 //!
 //! A connection has one request in flight. In a closed loop the next follows the answer; told what
 //! has been delivered, it waits while more than a few rounds are on their way, so that what is
@@ -7,9 +7,9 @@
 //! subject shows in all the requests that fell due in it.
 //!
 //! # Threads
-//! - `bench-load-N`, one per connection. Requests are dealt out to them like cards, so a series
-//!   always comes on the same connection, in order.
+//! - `bench-load-N`, one per connection, with a deck of requests of its own.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,9 +19,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use wal::SharedClock;
 
-use crate::fleet::Template;
+use crate::deck::Deck;
+use crate::fleet::Fleet;
 use crate::http::Connection;
 use crate::measure::{float, thread_cpu};
+use crate::series::Protocol;
 use crate::sink::Counts;
 
 /// Rounds that may be acknowledged and not yet delivered.
@@ -29,6 +31,8 @@ const BACKLOG_ROUNDS: u64 = 4;
 /// How far ahead of now the timestamps begin: Prometheus forwards only what is newer than its own
 /// start, which it notes some time after it listens.
 const LEAD_MS: i64 = 60_000;
+/// Time from one round to the next where timestamps only count rounds.
+const STEP_MS: i64 = 1_000;
 /// Pause while that many are, and before a refused request goes again.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -37,6 +41,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(crate) enum Pace {
     /// When the one before is acknowledged.
     Closed,
+    /// The same for one round.
+    Once,
     /// The same, and not much faster than this follows.
     Delivered(Arc<Counts>),
     /// At its time.
@@ -50,9 +56,20 @@ pub(crate) struct Rate {
     pub(crate) requests_per_second: f64,
     /// Within this time every series is replaced by another.
     pub(crate) lifetime: Duration,
+    /// Whether samples have the time at which they are due; else their timestamps count rounds.
+    pub(crate) is_real_time: bool,
 }
 
 impl Rate {
+    /// Series that stay, with timestamps of now.
+    pub(crate) const fn steady(requests_per_second: f64) -> Self {
+        Self {
+            requests_per_second,
+            lifetime: Duration::MAX,
+            is_real_time: true,
+        }
+    }
+
     /// When the request is due, counted from the first.
     fn due(&self, request: u64) -> Duration {
         Duration::from_secs_f64(float(request) / self.requests_per_second)
@@ -110,9 +127,8 @@ pub(crate) struct Load {
 
 /// What a connection needs.
 struct Sender {
-    target: SocketAddr,
-    /// With their number in the round.
-    requests: Vec<(u64, Template)>,
+    connection: Connection,
+    deck: Deck,
     requests_per_round: u64,
     samples_per_round: u64,
     /// When the first request of all connections is due.
@@ -124,30 +140,41 @@ struct Sender {
 }
 
 impl Load {
-    /// Deals `templates` out to `connections` and starts sending to `target`.
+    /// Deals `fleet` out to `connections` and starts sending to `target`.
     pub(crate) fn start(
         target: SocketAddr,
-        templates: &[Template],
+        fleet: &Fleet,
         connections: usize,
         pace: &Pace,
         clock: &SharedClock,
     ) -> Result<Self> {
-        if templates.is_empty() {
+        let connections = (0..connections.max(1))
+            .map(|_| Connection::open(target))
+            .collect::<io::Result<_>>()
+            .context("connect to the subject")?;
+        Self::over(connections, fleet, pace, clock)
+    }
+
+    /// Deals `fleet` out to these connections and starts sending.
+    pub(crate) fn over(
+        connections: Vec<Connection>,
+        fleet: &Fleet,
+        pace: &Pace,
+        clock: &SharedClock,
+    ) -> Result<Self> {
+        if fleet.samples() == 0 {
             bail!("no series, no load");
         }
         let progress = Arc::new(Progress::default());
-        let samples_per_round = templates.iter().map(|template| template.samples).sum();
         let mut threads = Vec::new();
-        // A connection without requests would look like one that gave up.
-        let connections = connections.clamp(1, templates.len());
         let began = clock.monotonic();
-        for number in 0..connections {
-            let requests = (0..).zip(templates).skip(number).step_by(connections);
+        let decks = Deck::deal(fleet, connections.len());
+        for (number, (connection, deck)) in connections.into_iter().zip(decks).enumerate() {
             let sender = Sender {
-                target,
-                requests: requests.map(|(at, one)| (at, one.clone())).collect(),
-                requests_per_round: templates.len() as u64,
-                samples_per_round,
+                connection,
+                deck,
+                requests_per_round: fleet.requests() as u64,
+                samples_per_round: fleet.samples(),
                 began,
                 progress: progress.clone(),
                 pace: pace.clone(),
@@ -165,6 +192,11 @@ impl Load {
     /// Whether a connection has given up; [`Load::finish`] tells why.
     pub(crate) fn is_broken(&self) -> bool {
         self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Whether all connections are done: of their round, or for good.
+    pub(crate) fn is_over(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
     }
 
     /// Whether to record answer times from now on.
@@ -201,40 +233,53 @@ impl Load {
 
 impl Sender {
     fn run(mut self) -> Result<Brought> {
-        let mut requests = std::mem::take(&mut self.requests);
-        let start_ms = self.clock.unix_ms() + LEAD_MS;
-        let mut connection = Connection::open(self.target).context("connect to the subject")?;
-        for round in 1.. {
-            for (at, template) in &mut requests {
-                let number = u64::from(round - 1) * self.requests_per_round + *at;
+        let start_ms = self.clock.unix_ms();
+        let began = self.clock.monotonic();
+        for round in 1_u32.. {
+            self.deck.begin_round();
+            for at in 0..self.deck.requests() {
+                let number = u64::from(round - 1) * self.requests_per_round + self.deck.number(at);
                 let due = self.wait(number);
                 if self.progress.stop.load(Ordering::Relaxed) {
                     self.brought.cpu = thread_cpu();
                     return Ok(self.brought);
                 }
-                self.replace_pods(template, due);
-                let samples = template.samples;
-                let body = template.at_round(start_ms, round);
-                let sent = self.clock.monotonic();
-                self.push(&mut connection, body)?;
-                if self.progress.recording.load(Ordering::Relaxed) {
-                    let now = self.clock.monotonic();
-                    self.brought.latencies.push(now - due);
-                    self.brought.answers.push(now - sent);
-                }
-                self.progress.acked.fetch_add(samples, Ordering::Relaxed);
-                self.progress
-                    .body_bytes
-                    .fetch_add(body.len() as u64, Ordering::Relaxed);
+                self.replace_pods(at, due);
+                let timestamp_ms = match self.pace {
+                    Pace::Rate(rate) if rate.is_real_time => start_ms + millis_between(began, due),
+                    Pace::Once => start_ms,
+                    _ => start_ms + LEAD_MS + STEP_MS * i64::from(round),
+                };
+                self.send(at, timestamp_ms, due)?;
+            }
+            if matches!(self.pace, Pace::Once) {
+                self.brought.cpu = thread_cpu();
+                return Ok(self.brought);
             }
         }
         bail!("more rounds than can be counted")
     }
 
+    fn send(&mut self, at: usize, timestamp_ms: i64, due: Duration) -> Result<()> {
+        let protocol = self.deck.protocol;
+        let request = self.deck.request(at, timestamp_ms);
+        let sent = self.clock.monotonic();
+        push(&mut self.connection, protocol, request.body, &self.progress)?;
+        if self.progress.recording.load(Ordering::Relaxed) {
+            let now = self.clock.monotonic();
+            self.brought.latencies.push(now - due);
+            self.brought.answers.push(now - sent);
+        }
+        let (bytes, samples) = (request.body.len() as u64, request.samples);
+        self.progress.acked.fetch_add(samples, Ordering::Relaxed);
+        self.progress.body_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Until the request is to be sent; when that was, or should have been.
     fn wait(&mut self, request: u64) -> Duration {
         match &self.pace {
-            Pace::Closed => self.clock.monotonic(),
+            Pace::Closed | Pace::Once => self.clock.monotonic(),
             Pace::Delivered(counts) => {
                 self.wait_for_delivery(counts);
                 self.clock.monotonic()
@@ -254,26 +299,14 @@ impl Sender {
         }
     }
 
-    /// Replaces the pods that have had their time.
-    fn replace_pods(&self, template: &mut Template, now: Duration) {
+    /// Replaces the pods of a request that have had their time.
+    fn replace_pods(&mut self, at: usize, now: Duration) {
         let since = self.progress.churn_since.load(Ordering::Relaxed);
         if let (Pace::Rate(rate), 1..) = (&self.pace, since) {
+            let template = self.deck.template(at);
             let churned = now.saturating_sub(Duration::from_nanos(since));
             let new = template.replace_pods(rate.replaced(template.pods(), churned));
             self.progress.replaced.fetch_add(new, Ordering::Relaxed);
-        }
-    }
-
-    fn push(&self, connection: &mut Connection, body: &[u8]) -> Result<()> {
-        loop {
-            match connection.push(body).context("push to the subject")? {
-                200..300 => return Ok(()),
-                429 | 500.. => {
-                    self.progress.refused.fetch_add(1, Ordering::Relaxed);
-                    std::thread::sleep(PAUSE);
-                }
-                status => bail!("the subject answered {status} to a valid request"),
-            }
         }
     }
 
@@ -289,6 +322,34 @@ impl Sender {
     }
 }
 
+/// Until it is taken.
+fn push(
+    connection: &mut Connection,
+    protocol: Protocol,
+    body: &[u8],
+    progress: &Progress,
+) -> Result<()> {
+    loop {
+        match connection
+            .push(protocol, body)
+            .context("push to the subject")?
+        {
+            200..300 => return Ok(()),
+            429 | 500.. => {
+                progress.refused.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(PAUSE);
+            }
+            status => bail!("the subject answered {status} to a valid request"),
+        }
+    }
+}
+
+/// Whole milliseconds from one time to another, which may be before it.
+fn millis_between(from: Duration, to: Duration) -> i64 {
+    let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    millis(to) - millis(from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,6 +357,7 @@ mod tests {
     const RATE: Rate = Rate {
         requests_per_second: 100.0,
         lifetime: Duration::from_secs(6),
+        is_real_time: false,
     };
 
     #[test]

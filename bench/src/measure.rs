@@ -1,6 +1,7 @@
 //! Turns clocks and `/proc` into CPU time, memory and device writes; and pins threads to cores.
 
 use std::fs;
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -41,9 +42,42 @@ fn duration(time: rustix::time::Timespec) -> Duration {
 
 /// Runs this thread, and those it starts from now on, on one core.
 pub(crate) fn pin_to(core: usize) -> Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    sched_setaffinity(None, &cores).with_context(|| format!("pin to core {core}"))
+    pin_to_all(core..core + 1)
+}
+
+/// The same on some cores.
+pub(crate) fn pin_to_all(cores: Range<usize>) -> Result<()> {
+    let mut set = CpuSet::new();
+    for core in cores.clone() {
+        set.set(core);
+    }
+    sched_setaffinity(None, &set).with_context(|| format!("pin to the cores {cores:?}"))
+}
+
+/// CPU seconds of the threads of a process whose names begin so, in the order of their names.
+pub(crate) fn thread_seconds(process: u32, prefix: &str) -> Result<Vec<f64>> {
+    let mut found = Vec::new();
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let task = task?.path();
+        // Threads end meanwhile.
+        let (Ok(name), Ok(times)) = (
+            fs::read_to_string(task.join("comm")),
+            fs::read_to_string(task.join("schedstat")),
+        ) else {
+            continue;
+        };
+        if name.starts_with(prefix) {
+            found.push((name, number_behind(&times, "") / 1e9));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found.into_iter().map(|(_, seconds)| seconds).collect())
+}
+
+/// Bytes of memory of the machine.
+pub(crate) fn machine_memory() -> Result<f64> {
+    let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+    Ok(number_behind(&text, "MemTotal:") * 1024.0)
 }
 
 /// What a process has used so far.
@@ -107,6 +141,23 @@ mod tests {
         let used = used(std::process::id()).unwrap();
         assert!(used.resident_bytes > used.anonymous_bytes);
         assert!(process_cpu() >= thread_cpu());
+    }
+
+    #[test]
+    fn threads_are_found_by_name() {
+        let busy = || (0..3_000_000_u64).fold(0, |a, b| a ^ b.wrapping_mul(31));
+        let thread = std::thread::Builder::new().name("busy-7".to_owned());
+        let (done, wait) = std::sync::mpsc::sync_channel::<()>(0);
+        let thread = thread
+            .spawn(move || (busy(), wait.recv().is_err()))
+            .unwrap();
+        let process = std::process::id();
+        while thread_seconds(process, "busy-").unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        assert!(thread_seconds(process, "no such").unwrap().is_empty());
+        drop(done);
+        assert!(thread.join().unwrap().1);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use wal::{SharedClock, SystemClock};
 
 use crate::Common;
 use crate::e2e::version_of;
-use crate::fleet::{Template, templates};
+use crate::fleet::Fleet;
 use crate::http::metric_sum;
 use crate::load::{Load, Pace};
 use crate::measure::{LOAD_CORE, Used, float, pin_to};
@@ -77,10 +77,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // Nobody listens there once the sink is dropped.
     let endpoint = Sink::start()?.address;
     let empty = empty_agent(&program, common, endpoint, &clock)?;
-    let templates = templates(common.series)?;
+    let fleet = Fleet::in_order(common.series)?;
     let mut subject = Subject::start(&program, common.scratch()?, endpoint, &clock)?;
     print("filling ...");
-    let filled = fill(options, &mut subject, &templates, &clock)?;
+    let filled = fill(options, &mut subject, &fleet, &clock)?;
     let mut starts = Vec::new();
     let mut ready = Used::default();
     for _ in 0..STARTS {
@@ -92,7 +92,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     std::thread::sleep(SETTLE);
     let idle = subject.used()?;
-    send_once(common, &mut subject, &templates, &clock)?;
+    send_once(common, &mut subject, &fleet, &clock)?;
     std::thread::sleep(SETTLE);
     let memory = Memory {
         empty,
@@ -140,11 +140,11 @@ fn empty_agent(
 fn fill(
     options: &Options,
     subject: &mut Subject,
-    templates: &[Template],
+    fleet: &Fleet,
     clock: &SharedClock,
 ) -> Result<Filled> {
     let enough = options.gigabytes * 1_073_741_824.0;
-    under_load(&options.common, subject, templates, clock, |subject, _| {
+    under_load(&options.common, subject, fleet, clock, |subject, _| {
         Ok(log_bytes(&subject.metrics()?)? >= enough)
     })?;
     let page = subject.metrics()?;
@@ -160,26 +160,30 @@ fn fill(
 fn send_once(
     common: &Common,
     subject: &mut Subject,
-    templates: &[Template],
+    fleet: &Fleet,
     clock: &SharedClock,
 ) -> Result<()> {
     // A connection may be some requests ahead of another: the second round makes up for it.
     let enough = 2 * u64::try_from(common.series)?;
-    under_load(common, subject, templates, clock, |_, acked| {
-        Ok(acked >= enough)
-    })
+    under_load(
+        common,
+        subject,
+        fleet,
+        clock,
+        |_, acked| Ok(acked >= enough),
+    )
 }
 
 /// Sends as fast as acknowledged until something is so.
 fn under_load(
     common: &Common,
     subject: &mut Subject,
-    templates: &[Template],
+    fleet: &Fleet,
     clock: &SharedClock,
     is_enough: impl Fn(&Subject, u64) -> Result<bool>,
 ) -> Result<()> {
     let target = subject.ingest();
-    let load = Load::start(target, templates, common.connections, &Pace::Closed, clock)?;
+    let load = Load::start(target, fleet, common.connections, &Pace::Closed, clock)?;
     let watched = watch(subject, &load, is_enough);
     load.finish().map(drop).and(watched)
 }

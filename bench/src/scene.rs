@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use wal::{SharedClock, SystemClock};
 
 use crate::Common;
-use crate::fleet::Template;
+use crate::fleet::Fleet;
 use crate::load::{Brought, Load, Pace, Progress};
 use crate::measure::Used;
 use crate::sink::Sink;
@@ -53,14 +53,14 @@ impl Scene {
     pub(crate) fn start(
         program: &Program,
         common: &Common,
-        templates: &[Template],
+        fleet: &Fleet,
         sink: Sink,
         pace: &Pace,
     ) -> Result<Self> {
         let clock = SystemClock::shared();
         let subject = Subject::start(program, common.scratch()?, sink.address, &clock)?;
         let ingest = subject.ingest();
-        let load = Load::start(ingest, templates, common.connections, pace, &clock)?;
+        let load = Load::start(ingest, fleet, common.connections, pace, &clock)?;
         Ok(Self {
             subject,
             load,

@@ -6,12 +6,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Result;
+use wal::SystemClock;
 
 use crate::http::Connection;
 
@@ -31,7 +32,39 @@ pub(crate) struct Counts {
     pub(crate) body_bytes: AtomicU64,
     /// Bodies that could not be read.
     pub(crate) malformed: AtomicU64,
+    /// Whether to note how old samples are.
+    is_recording: AtomicBool,
+    ages: Mutex<Vec<Duration>>,
     stop: AtomicBool,
+}
+
+impl Counts {
+    /// Whether to note, from now on, how old samples are by their timestamps.
+    pub(crate) fn record(&self, is_recording: bool) {
+        self.is_recording.store(is_recording, Ordering::Relaxed);
+    }
+
+    /// How old the samples were that arrived while recording, sorted.
+    pub(crate) fn ages(&self) -> Vec<Duration> {
+        let mut ages = self
+            .ages
+            .lock()
+            .map(|ages| ages.clone())
+            .unwrap_or_default();
+        ages.sort_unstable();
+        ages
+    }
+
+    /// Notes the age of the samples in a message.
+    fn note_ages(&self, message: &[u8], series_key: u8, now_ms: i64) {
+        if let Ok(mut ages) = self.ages.lock() {
+            each_sample(message, series_key, |sample| {
+                let age = timestamp(sample).map(|stamp| now_ms.saturating_sub(stamp));
+                let age = u64::try_from(age.unwrap_or(0)).unwrap_or(0);
+                ages.push(Duration::from_millis(age));
+            });
+        }
+    }
 }
 
 /// How a sink behaves.
@@ -160,6 +193,7 @@ fn serve_badly(stream: TcpStream, manner: Manner) -> io::Result<()> {
 fn serve(stream: TcpStream, counts: &Counts) -> io::Result<()> {
     let mut connection = Connection::over(stream)?;
     let mut message = Vec::new();
+    let clock = SystemClock::shared();
     while let Some(request) = connection.receive()? {
         let is_v2 = connection.head(request).contains(V2_MESSAGE);
         let series_key = if is_v2 { V2_SERIES } else { V1_SERIES };
@@ -169,6 +203,9 @@ fn serve(stream: TcpStream, counts: &Counts) -> io::Result<()> {
             .fetch_add(body.len() as u64, Ordering::Relaxed);
         let length = decompress(body, &mut message);
         let samples = length.and_then(|length| count_samples(&message[..length], series_key));
+        if let (Some(length), true) = (length, counts.is_recording.load(Ordering::Relaxed)) {
+            counts.note_ages(&message[..length], series_key, clock.unix_ms());
+        }
         match samples {
             Some(samples) => counts.samples.fetch_add(samples, Ordering::Relaxed),
             None => counts.malformed.fetch_add(1, Ordering::Relaxed),
@@ -192,18 +229,40 @@ fn decompress(body: &[u8], message: &mut Vec<u8>) -> Option<usize> {
     snap::raw::Decoder::new().decompress(body, message).ok()
 }
 
-/// Float samples in a request, found by jumping from field to field.
+/// Float samples in a request.
 fn count_samples(message: &[u8], series_key: u8) -> Option<u64> {
     let mut samples = 0;
+    each_sample(message, series_key, |_| samples += 1)?;
+    Some(samples)
+}
+
+/// Calls for every float sample in a request, found by jumping from field to field.
+fn each_sample(message: &[u8], series_key: u8, mut call: impl FnMut(&[u8])) -> Option<()> {
     let mut rest = message;
     while !rest.is_empty() {
         let (key, mut series) = field(&mut rest)?;
         while key == series_key && !series.is_empty() {
-            let (key, _) = field(&mut series)?;
-            samples += u64::from(key == 0x12);
+            let (key, bytes) = field(&mut series)?;
+            if key == 0x12 {
+                call(bytes);
+            }
         }
     }
-    Some(samples)
+    Some(())
+}
+
+/// The timestamp of a sample whose fields are in order.
+fn timestamp(sample: &[u8]) -> Option<i64> {
+    let rest = match sample {
+        [0x09, rest @ ..] => rest.get(8..)?,
+        rest => rest,
+    };
+    let varint = rest.strip_prefix(&[0x10])?;
+    let mut number = 0_i64;
+    for (byte, shift) in varint.iter().zip((0..63).step_by(7)) {
+        number |= i64::from(byte & 0x7f) << shift;
+    }
+    Some(number)
 }
 
 /// The next length-delimited field: its key byte and its bytes.
@@ -236,6 +295,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::series::Protocol;
 
     #[test]
     fn samples_are_counted_and_metadata_is_not() {
@@ -265,16 +325,18 @@ mod tests {
     #[test]
     fn what_is_pushed_is_counted() {
         let sink = Sink::start().unwrap();
-        let mut templates = crate::fleet::templates(3_000).unwrap();
+        sink.counts.record(true);
+        let fleet = crate::fleet::Fleet::in_order(3_000).unwrap();
+        let mut decks = crate::deck::Deck::deal(&fleet, 1);
         let mut connection = Connection::open(sink.address).unwrap();
-        for template in &mut templates {
-            assert_eq!(
-                connection
-                    .push(template.at_round(1_700_000_000_000, 1))
-                    .unwrap(),
-                204
-            );
+        let before_ms = SystemClock::shared().unix_ms();
+        for at in 0..decks[0].requests() {
+            let body = decks[0].request(at, before_ms - 5_000).body;
+            assert_eq!(connection.push(Protocol::V1, body).unwrap(), 204);
         }
+        let ages = sink.counts.ages();
+        assert_eq!(ages.len(), 3_000);
+        assert!(ages[0] >= Duration::from_secs(5), "{:?}", ages[0]);
         assert_eq!(sink.counts.samples.load(Ordering::Relaxed), 3_000);
         assert_eq!(sink.counts.malformed.load(Ordering::Relaxed), 0);
         drop(connection);

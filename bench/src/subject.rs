@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use wal::SharedClock;
 
 use crate::http::{metric_sum, page};
-use crate::measure::{SUBJECT_CORE, Used, used};
+use crate::measure::{SUBJECT_CORE, Used, thread_seconds, used};
 
 /// Longest wait for a process that starts, and for one that stops.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -38,6 +38,8 @@ pub(crate) enum Program {
         endpoint: Vec<String>,
         /// More endpoints.
         others: Vec<SocketAddr>,
+        /// Ingest threads, each with a core; none: as many as it wants on one core.
+        threads: Option<usize>,
     },
     /// VictoriaMetrics' agent, from PATH.
     Vmagent,
@@ -64,6 +66,7 @@ impl Program {
             wal: Vec::new(),
             endpoint: Vec::new(),
             others: Vec::new(),
+            threads: None,
         })
     }
 
@@ -91,6 +94,27 @@ impl Program {
         self
     }
 
+    /// The same that delivers by remote write 2.0.
+    pub(crate) fn by_v2(self) -> Self {
+        self.with_endpoint("protobuf_message = \"io.prometheus.write.v2.Request\"")
+    }
+
+    /// The same with so many ingest threads on as many cores.
+    pub(crate) fn with_threads(mut self, count: usize) -> Self {
+        if let Self::Penstock { threads, .. } = &mut self {
+            *threads = Some(count);
+        }
+        self
+    }
+
+    /// How many cores it may use, from the first on.
+    pub(crate) fn cores(&self) -> usize {
+        match self {
+            Self::Penstock { threads, .. } => threads.unwrap_or(1),
+            _ => 1,
+        }
+    }
+
     /// Its name in tables.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
@@ -111,10 +135,9 @@ impl Program {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         let line = text.lines().find(|line| !line.trim().is_empty());
-        Some(line.map_or_else(
-            || "tells no version".to_owned(),
-            |line| line.trim().to_owned(),
-        ))
+        let told = line.map(|line| line.trim().to_owned());
+        let told = told.or_else(|| package_version(program));
+        Some(told.unwrap_or_else(|| "tells no version".to_owned()))
     }
 
     /// Whether samples come out at the other end.
@@ -136,17 +159,20 @@ impl Program {
                 wal,
                 endpoint,
                 others,
+                threads,
             } => {
                 let config = dir.join("config.alloy");
                 let endpoints = ships.then_some((&**endpoint, &**others));
                 fs::write(&config, penstock_config(places, endpoints, wal))?;
-                vec![
+                let mut arguments = vec![
                     path.display().to_string(),
                     "run".to_owned(),
                     config.display().to_string(),
                     format!("--storage.path={data}"),
                     format!("--server.http.listen-addr={server}"),
-                ]
+                ];
+                arguments.extend(threads.map(|count| format!("--ingest.threads={count}")));
+                arguments
             }
             Self::Vmagent => vec![
                 "vmagent".to_owned(),
@@ -215,6 +241,8 @@ struct Places {
 #[derive(Debug)]
 pub(crate) struct Subject {
     command: Vec<String>,
+    /// For `taskset`.
+    cores: String,
     child: Child,
     places: Places,
     dir: TempDir,
@@ -236,9 +264,11 @@ impl Subject {
         };
         drop((first, second));
         let command = program.arguments(dir.path(), &places)?;
-        let child = spawn(&command, dir.path())?;
+        let cores = format!("{SUBJECT_CORE}-{}", SUBJECT_CORE + program.cores() - 1);
+        let child = spawn(&command, &cores, dir.path())?;
         let mut subject = Self {
             command,
+            cores,
             child,
             places,
             dir,
@@ -272,6 +302,11 @@ impl Subject {
         used(self.child.id())
     }
 
+    /// CPU seconds of its threads whose names begin so, by name.
+    pub(crate) fn threads(&self, prefix: &str) -> Result<Vec<f64>> {
+        thread_seconds(self.child.id(), prefix)
+    }
+
     /// Where it stores.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
@@ -295,7 +330,7 @@ impl Subject {
         let log = self.dir.path().join("log");
         let told = fs::read(&log)?.len();
         let began = clock.monotonic();
-        self.child = spawn(&self.command, self.dir.path())?;
+        self.child = spawn(&self.command, &self.cores, self.dir.path())?;
         // First the line and then the answer: the agent takes connections before it answers, and
         // whoever waits for that does not see the line.
         let log_opened = self.poll(clock, || Ok(contains(&fs::read(&log)?[told..], LOG_OPENED)))?;
@@ -370,19 +405,31 @@ impl Drop for Subject {
     }
 }
 
-fn spawn(command: &[String], dir: &Path) -> Result<Child> {
+fn spawn(command: &[String], cores: &str, dir: &Path) -> Result<Child> {
     let mut log = File::options();
     let log = log.create(true).append(true).open(dir.join("log"))?;
     // taskset and not a call of ours: the process must be pinned before its first thread runs, as
     // runtimes look at the cores they may use when they start.
     Command::new("taskset")
-        .args(["-c", &SUBJECT_CORE.to_string()])
+        .args(["-c", cores])
         .args(command)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
         .context("start taskset")
+}
+
+/// Name and version of the Debian package a program in `PATH` is from: Debian's vmagent does not tell
+/// its own.
+fn package_version(program: &Path) -> Option<String> {
+    let ask = |arguments: [&str; 3]| {
+        let output = Command::new("dpkg-query").args(arguments).output().ok()?;
+        String::from_utf8(output.stdout).ok()
+    };
+    let owner = ask(["-S", "--", &format!("*/bin/{}", program.display())])?;
+    let (package, _) = owner.split_once(':')?;
+    ask(["-W", "-f=${Package} ${Version} of Debian", package])
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {

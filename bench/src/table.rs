@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+
+use crate::result::RunResult;
 
 /// Rows of cells; the first is the head.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -25,7 +27,33 @@ impl Table {
         self.rows.push(cells);
     }
 
-    fn markdown(&self) -> String {
+    /// A table of what is wanted and what is.
+    pub(crate) fn goals() -> Self {
+        Self::new(["goal", "wanted", "result", "met"])
+    }
+
+    /// One more row of [`Self::goals`].
+    pub(crate) fn goal(&mut self, name: &str, wanted: String, result: String, is_met: bool) {
+        self.row(vec![name.to_owned(), wanted, result, yes_or_no(is_met)]);
+    }
+
+    /// The head and the rows.
+    pub(crate) fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
+    /// The text in the row that begins with `row`, in the column under `column`.
+    pub(crate) fn cell(&self, row: &str, column: &str) -> Option<&str> {
+        let at = self.rows.first()?.iter().position(|head| head == column)?;
+        let row = self
+            .rows
+            .iter()
+            .skip(1)
+            .find(|cells| cells.first().is_some_and(|first| first == row))?;
+        row.get(at).map(String::as_str)
+    }
+
+    pub(crate) fn markdown(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let cell = |row: &Vec<String>, at: usize| row.get(at).cloned().unwrap_or_default();
         let width = |at: usize| {
@@ -49,29 +77,24 @@ impl Table {
     }
 }
 
-/// Prints the tables and, with `out`, writes them to a file with the command and the machine.
+/// Prints the tables and, with `out`, writes them to a file with the command and the machine, and the
+/// same as JSON beside it.
 pub(crate) fn publish(
     title: &str,
     notes: &[String],
     tables: &[Table],
     out: Option<&Path>,
 ) -> Result<()> {
-    let mut text = format!("# {title}\n\n");
-    text.push_str(&format!(
-        "- command: `{}`\n- machine: {}\n",
-        command(),
-        machine()
-    ));
-    for note in notes {
-        text.push_str(&format!("- {note}\n"));
-    }
-    for table in tables {
-        text.push('\n');
-        text.push_str(&table.markdown());
-    }
-    print(&text);
+    let result = RunResult {
+        title: title.to_owned(),
+        command: command(),
+        machine: machine(),
+        notes: notes.to_vec(),
+        tables: tables.to_vec(),
+    };
+    print(&result.markdown());
     if let Some(path) = out {
-        fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+        result.write(path)?;
     }
     Ok(())
 }
@@ -110,9 +133,21 @@ pub(crate) fn millions(value: f64) -> String {
     format!("{:.2} M", value / 1e6)
 }
 
-/// A time as milliseconds.
+/// A time as milliseconds, with as many digits as it deserves.
 pub(crate) fn millis(value: Duration) -> String {
-    format!("{:.1} ms", value.as_secs_f64() * 1e3)
+    let millis = value.as_secs_f64() * 1e3;
+    let digits = if millis < 10.0 { 2 } else { 1 };
+    format!("{millis:.digits$} ms")
+}
+
+/// A ratio.
+pub(crate) fn times(value: f64) -> String {
+    format!("{value:.2} x")
+}
+
+/// A word for a truth.
+pub(crate) fn yes_or_no(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
 }
 
 /// Bytes as mebibytes.
@@ -129,6 +164,16 @@ pub(crate) fn print(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cells_are_found_by_their_names() {
+        let mut table = Table::goals();
+        table.goal("speed", ">= 2 x".into(), "3 x".into(), true);
+        assert_eq!(table.cell("speed", "result"), Some("3 x"));
+        assert_eq!(table.cell("speed", "met"), Some("yes"));
+        assert_eq!(table.cell("goal", "met"), None);
+        assert_eq!(table.cell("speed", "no such"), None);
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
