@@ -165,6 +165,11 @@ fn idle_is_a_connection_without_requests_whatever_else_it_says() {
             while running.snapshot().requests_started == 0 {
                 tokio::task::yield_now().await;
             }
+            // Another that ends meanwhile does not make it idle.
+            let quick = sender
+                .send_request(request(&running, &body("up", 1.0)))
+                .await;
+            assert_eq!(said(quick.unwrap()).await.0, 204);
             tokio::time::sleep(Duration::from_millis(600)).await;
             open.send_data(Bytes::from(body("up", 1.0))).await.unwrap();
             drop(open);
