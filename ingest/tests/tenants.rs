@@ -245,3 +245,38 @@ fn limits_hold_where_rules_stand_before_every_writer() {
     assert!(refused.iter().any(|(value, _)| value == "c"), "{refused:?}");
     running.stop();
 }
+
+/// Of series that the log knows and nobody has active, those beyond the limit are taken out from between
+/// the others, and what new ones brought stays theirs.
+#[test]
+fn refused_series_leave_their_neighbours_alone() {
+    let running = start(limited(2, 0, 0), 1);
+    let old: Vec<Vec<u8>> = ["a", "b", "c"]
+        .map(|name| label_bytes(&[("__name__", name), ("job", "j")]))
+        .to_vec();
+    let guard = running.stores[0].series().guard();
+    let mut new: Vec<wal::NewSeries<'_>> = old
+        .iter()
+        .map(|labels| wal::NewSeries {
+            hash: guard.hash(labels),
+            labels,
+            series: wal::SeriesRef::NONE,
+        })
+        .collect();
+    guard.define(&mut new).unwrap();
+    drop(guard);
+    let mut client = running.connect();
+    let reply = send(&mut client, "t", &request(&["a", "b", "c", "n"]));
+    assert!(reply.text.contains("2 series with 2 samples"), "{reply:?}");
+    assert!(
+        reply
+            .text
+            .contains("first: tenant_series_limit in {__name__=\"b\""),
+        "{reply:?}"
+    );
+    assert_eq!(names(&running, 0), "an");
+    assert_eq!(send(&mut client, "t", &request(&["n", "a"])).status, 204);
+    assert_eq!(names(&running, 0), "anna");
+    assert_eq!(snapshot(&running, "t").active_series, 2);
+    running.stop();
+}

@@ -312,12 +312,15 @@ fn a_ring_that_is_not_emptied_refuses() {
     let store = open(dir.path());
     let mut writer = store.writer().unwrap();
     let batch = samples(&store, &(0..2000).collect::<Vec<_>>(), 1);
+    assert!(!writer.is_behind());
     let error = (0..100)
         .find_map(|_| writer.append(&batch, &[]).err())
         .unwrap();
     assert!(matches!(error, Error::Full { .. }), "{error}");
+    assert!(writer.is_behind());
     let mut committer = store.committer().unwrap();
     committer.commit_now().unwrap();
+    assert!(!writer.is_behind());
     store.keep();
     writer.append(&batch, &[]).unwrap();
 }
