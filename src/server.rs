@@ -292,3 +292,61 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use wal::{IoEngine, SystemClock};
+
+    fn shared() -> Arc<Shared> {
+        let stats = Arc::new(ServerStats::default());
+        let sources = Sources {
+            engine: IoEngine::Portable,
+            clock: SystemClock::shared(),
+            stores: Vec::new(),
+            receivers: Vec::new(),
+            endpoints: Vec::new(),
+            server: Arc::clone(&stats),
+        };
+        Arc::new(Shared {
+            tls: None,
+            guard: None,
+            stats,
+            state: Arc::new(State::new(sources)),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_or_takes_nothing_is_let_go() {
+        let get = b"GET /metrics HTTP/1.1\r\nHost: t\r\n\r\n";
+        for (request, seconds) in [(&b""[..], 10), (b"GET /me", 10), (get, 60)] {
+            let shared = shared();
+            // Room for the head of the answer, and not for the page.
+            let (ours, mut theirs) = tokio::io::duplex(64);
+            let begin = Instant::now();
+            let serving = tokio::spawn(connection(ours, Arc::clone(&shared)));
+            theirs.write_all(request).await.unwrap();
+            serving.await.unwrap();
+            assert_eq!(begin.elapsed().as_secs(), seconds);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_that_stays_shut_holds_no_page_for_ever() {
+        let shared = shared();
+        let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+        let begin = Instant::now();
+        let serving = tokio::spawn(connection(ours, Arc::clone(&shared)));
+        // SETTINGS with an initial window of 0, then GET / on stream 1.
+        let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
+        let get = [0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x86];
+        let all = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &get].concat();
+        theirs.write_all(&all).await.unwrap();
+        let mut said = Vec::new();
+        theirs.read_to_end(&mut said).await.unwrap();
+        serving.await.unwrap();
+        assert_eq!(begin.elapsed().as_secs(), 60);
+        assert_eq!(shared.stats.timed_out.load(Ordering::Relaxed), 1);
+    }
+}
