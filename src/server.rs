@@ -305,6 +305,7 @@ mod tests {
             engine: IoEngine::Portable,
             clock: SystemClock::shared(),
             stores: Vec::new(),
+            relabels: Vec::new(),
             receivers: Vec::new(),
             endpoints: Vec::new(),
             server: Arc::clone(&stats),

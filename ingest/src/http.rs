@@ -179,6 +179,8 @@ async fn take_body(
     (head, mut body): (&Parts, Incoming),
     (message, encoding): (Message, Encoding),
 ) -> Result<Answer, Answer> {
+    let clock = || receiver.worker.clock.monotonic();
+    let started = clock();
     let mut permit = receiver.stats.bytes.permit(&connection.held);
     let mut compressed = Buffer::new(&receiver.worker);
     let read = read(receiver, &mut body, &mut permit, &mut compressed.bytes);
@@ -191,13 +193,9 @@ async fn take_body(
         }
         Err(_) => return Err(Answer::body_too_slow(receiver.options.read_timeout)),
     }
+    let was_read = clock();
     let tenants = receiver.stats.tenants.as_deref();
-    let tenant = tenants.map(|all| {
-        (
-            all,
-            all.of(&head.headers, receiver.worker.clock.monotonic()),
-        )
-    });
+    let tenant = tenants.map(|all| (all, all.of(&head.headers, was_read)));
     let tenant = tenant.as_ref().map(|(all, tenant)| (*all, &**tenant));
     let mut positions = connection.positions.take();
     let appended = append(
@@ -209,6 +207,7 @@ async fn take_body(
     );
     drop(compressed);
     let answer = appended?;
+    let was_appended = clock();
     for (path, position) in receiver.options.paths.iter().zip(&positions) {
         let mut durable = receiver.worker.durables[path.store].clone();
         if let Err(error) = durable.reached(*position).await {
@@ -217,6 +216,11 @@ async fn take_body(
         }
     }
     connection.positions.replace(positions);
+    receiver.counters().took([
+        was_read.saturating_sub(started),
+        was_appended.saturating_sub(was_read),
+        clock().saturating_sub(was_appended),
+    ]);
     Ok(answer)
 }
 

@@ -10,6 +10,7 @@
 //! | `shard` | the threads: starts and stops everything below |
 //! | `listen` | address -> one socket per shard |
 //! | `protocol` | socket -> encrypted or not, HTTP/1.1 or HTTP/2 |
+//! | `spread` | accepted connection -> the shard with the fewest |
 //! | `connection` | socket -> requests in order, with deadlines |
 //! | `http2` | socket -> requests side by side, with deadlines |
 //! | `http` | request -> answer: the main path of a request |
@@ -57,6 +58,7 @@ pub mod proto;
 mod protocol;
 pub mod secure;
 mod shard;
+mod spread;
 mod stats;
 mod tenants;
 
@@ -71,7 +73,7 @@ pub use options::{
 };
 pub use paths::{STAGES_MAX, Stage, StageStats};
 pub use shard::Shards;
-pub use stats::{CUT_OFF, DURATION_BUCKETS_US, ReceiverStats, STATUS_CODES, Snapshot};
+pub use stats::{CUT_OFF, DURATION_BUCKETS_US, ReceiverStats, STAGES, STATUS_CODES, Snapshot};
 pub use tenants::{ANONYMOUS, OTHER, TOP_REFUSED_MAX, TenantSnapshot, Tenants};
 
 /// Counts allocations, for the tests that say there are none.

@@ -19,7 +19,8 @@
 //! # Threads
 //! - `ingest-N`, one per shard. Under `IoEngine::Uring` the committer of store `i` is a task on
 //!   shard `i mod threads`, under `IoEngine::Portable` a thread of its own.
-//! - What crosses: one watch channel that says stop, one channel whose closing says drained.
+//! - What crosses: one watch channel that says stop, one channel whose closing says drained, and
+//!   connections that another shard accepted (`spread`).
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener};
@@ -29,6 +30,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wal::{Committer, Durable, IoEngine, SharedClock, Store};
@@ -42,6 +44,7 @@ use crate::options::{CONNECTIONS_MAX_DEFAULT, ReceiverOptions, ShardsOptions};
 use crate::paths::STAGES_MAX;
 use crate::protocol::serve;
 use crate::secure::{Guard, Tls};
+use crate::spread::{Inbox, Place, Spread};
 use crate::stats::ReceiverStats;
 use crate::tenants::Tenants;
 
@@ -67,6 +70,7 @@ struct Front {
     stats: Arc<ReceiverStats>,
     tls: Option<Arc<Tls>>,
     guard: Option<Arc<Guard>>,
+    spread: Spread,
 }
 
 /// What one shard thread is made of.
@@ -75,7 +79,7 @@ struct Shard {
     engine: IoEngine,
     clock: SharedClock,
     grace: Duration,
-    receivers: Vec<(Front, TcpListener)>,
+    receivers: Vec<(Front, TcpListener, Inbox)>,
     appender: Appender,
     durables: Vec<Durable>,
     committers: Vec<Committer>,
@@ -221,14 +225,16 @@ fn share_out(
         stats.tenants = Some(Box::new(tenants.map_err(problem)?));
     }
     let stats = Arc::new(stats);
+    let (spread, inboxes) = Spread::new(&stats);
     let front = Front {
         tls: clock.map_or(Ok(None), |clock| tls(&receiver, &stats, clock))?,
         guard: guard(&receiver)?,
         options: Arc::new(receiver),
         stats: stats.clone(),
+        spread,
     };
-    for (shard, listener) in shards.iter_mut().zip(listeners) {
-        shard.receivers.push((front.clone(), listener));
+    for ((shard, listener), inbox) in shards.iter_mut().zip(listeners).zip(inboxes) {
+        shard.receivers.push((front.clone(), listener, inbox));
     }
     Ok((address, stats))
 }
@@ -327,7 +333,7 @@ async fn run(shard: Shard) {
         buffers: RefCell::default(),
     });
     let mut receivers = JoinSet::new();
-    for (number, (front, listener)) in shard.receivers.into_iter().enumerate() {
+    for (number, (front, listener, inbox)) in shard.receivers.into_iter().enumerate() {
         let receiver = Rc::new(Receiver {
             number,
             options: front.options,
@@ -336,7 +342,8 @@ async fn run(shard: Shard) {
             tls: front.tls,
             guard: front.guard,
         });
-        receivers.spawn_local(receive(receiver, listener, shard.stop.clone(), shard.grace));
+        let arriving = (listener, inbox, front.spread);
+        receivers.spawn_local(receive(receiver, arriving, shard.stop.clone(), shard.grace));
     }
     while receivers.join_next().await.is_some() {}
     // Gives the writers back, so that nothing of this thread holds up the log.
@@ -348,7 +355,7 @@ async fn run(shard: Shard) {
 /// Accepts connections until told to stop, then lets them finish.
 async fn receive(
     receiver: Rc<Receiver>,
-    listener: TcpListener,
+    (listener, mut inbox, spread): (TcpListener, Inbox, Spread),
     mut stop: watch::Receiver<bool>,
     grace: Duration,
 ) {
@@ -364,12 +371,24 @@ async fn receive(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn_local(admit(stream, receiver.clone(), stop.clone()));
+                    if let Some(kept) = spread.keep(receiver.worker.shard, stream) {
+                        connections.spawn_local(admit(kept, receiver.clone(), stop.clone()));
+                    }
                 }
                 Err(error) => {
                     receiver.counters().accept_failed();
                     tracing::warn!(receiver = receiver.stats.name(), %error, "cannot accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some((stream, place)) = inbox.recv() => match TcpStream::from_std(stream) {
+                Ok(stream) => {
+                    let handed_over = (stream, place);
+                    connections.spawn_local(admit(handed_over, receiver.clone(), stop.clone()));
+                }
+                Err(error) => {
+                    receiver.counters().accept_failed();
+                    tracing::warn!(receiver = receiver.stats.name(), %error, "cannot take over");
                 }
             },
             Some(_) = connections.join_next() => {}
@@ -391,7 +410,11 @@ async fn receive(
 }
 
 /// Serves a connection if there may be one more, else closes it.
-async fn admit(stream: tokio::net::TcpStream, receiver: Rc<Receiver>, stop: watch::Receiver<bool>) {
+async fn admit(
+    (stream, _place): (TcpStream, Place),
+    receiver: Rc<Receiver>,
+    stop: watch::Receiver<bool>,
+) {
     let stats = receiver.stats.clone();
     let Some(_permit) = stats.connections.enter() else {
         receiver.counters().connection_refused();

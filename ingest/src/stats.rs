@@ -30,6 +30,10 @@ pub const DURATION_BUCKETS_US: [u64; 15] = [
     1_000_000, 5_000_000, 30_000_000,
 ];
 
+/// What the time of a request that was taken goes to: reading its body, working on it (decompress, decode,
+/// intern, append), and waiting until it is durable.
+pub const STAGES: [&str; 3] = ["read", "append", "commit"];
+
 /// The numbers of one receiver on one shard.
 #[derive(Default, Debug)]
 #[repr(align(128))]
@@ -52,6 +56,9 @@ pub(crate) struct Counters {
     accept_errors: AtomicU64,
     requests_started: AtomicU64,
     dropped_items: AtomicU64,
+    stage_us: [AtomicU64; STAGES.len()],
+    /// Connections this shard serves now.
+    pub(crate) connections_open: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, count: usize) {
@@ -59,6 +66,14 @@ fn add(counter: &AtomicU64, count: usize) {
 }
 
 impl Counters {
+    /// Adds the time of each of [`STAGES`].
+    pub(crate) fn took(&self, stages: [Duration; STAGES.len()]) {
+        for (sum, stage) in self.stage_us.iter().zip(stages) {
+            let micros = u64::try_from(stage.as_micros()).unwrap_or(u64::MAX);
+            sum.fetch_add(micros, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn started(&self) {
         add(&self.requests_started, 1);
     }
@@ -178,6 +193,14 @@ impl ReceiverStats {
         &self.secure
     }
 
+    /// Connections that each shard serves now, and samples that it has taken.
+    pub fn by_shard(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.shards.iter().map(|shard| {
+            let open = shard.connections_open.load(Ordering::Relaxed);
+            (open, shard.samples.load(Ordering::Relaxed))
+        })
+    }
+
     /// The numbers now, summed over the shards.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -186,6 +209,7 @@ impl ReceiverStats {
             let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             each(&mut sum.requests, &shard.requests);
             each(&mut sum.durations, &shard.durations);
+            each(&mut sum.stage_us, &shard.stage_us);
             each(&mut sum.refused_series, &shard.refused_series);
             each(&mut sum.refused_items, &shard.refused_items);
             sum.duration_us_sum += get(&shard.duration_us_sum);
@@ -222,6 +246,8 @@ pub struct Snapshot {
     pub requests: [u64; STATUS_CODES.len()],
     /// Requests ended, by [`DURATION_BUCKETS_US`]; not cumulative.
     pub durations: [u64; DURATION_BUCKETS_US.len() + 1],
+    /// Microseconds of requests that were taken, by [`STAGES`], summed.
+    pub stage_us: [u64; STAGES.len()],
     /// Microseconds from the head of a request to its end, summed.
     pub duration_us_sum: u64,
     /// Requests whose head was read; less those ended is those in flight.

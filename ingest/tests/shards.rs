@@ -86,6 +86,37 @@ fn a_receiver_without_store_checks_counts_and_drops() {
     }
 }
 
+/// Whatever the system thinks of their ports.
+#[test]
+fn connections_are_spread_evenly_over_the_shards() {
+    for engine in engines() {
+        let running = Setup::new(engine).start();
+        let open = |running: &Running| -> Vec<u64> {
+            let shards = running.shards.stats()[0].by_shard();
+            shards.map(|(open, _)| open).collect()
+        };
+        let mut clients: Vec<Client> = Vec::new();
+        for count in 1..=12 {
+            // One after the other: shards that accept at the same moment may choose the same.
+            let mut client = running.connect();
+            assert_eq!(client.post(&body("up", 1.0)).status, 204);
+            clients.push(client);
+            assert_eq!(open(&running).iter().sum::<u64>(), count);
+        }
+        assert_eq!(open(&running), [6, 6]);
+        let samples: Vec<u64> = (running.shards.stats()[0].by_shard())
+            .map(|(_, samples)| samples)
+            .collect();
+        assert_eq!(samples, [6, 6]);
+        drop(clients);
+        running.until(|numbers| numbers.connections_open == 0);
+        while open(&running) != [0, 0] {
+            std::thread::yield_now();
+        }
+        running.stop();
+    }
+}
+
 #[test]
 fn stopping_lets_a_request_in_flight_finish_and_closes_idle_connections() {
     for engine in engines() {

@@ -4,20 +4,20 @@
 //! `prometheus_remote_write_wal_*`, `prometheus_receive_http_*`); what only Penstock has is
 //! `penstock_*`. Everything is read when scraped; nothing is kept here.
 
+mod receiver;
 mod relabel;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use ingest::{DURATION_BUCKETS_US, Reason, ReceiverStats, STATUS_CODES, Stage};
+use ingest::{ReceiverStats, Stage};
 use shipper::encode::{Miss, TemplateCounts};
 use shipper::stats::DURATION_BOUNDS_SECONDS;
 use shipper::{Counts, DropReason, QueueOptions, Stats};
 use wal::{IoEngine, SYNC_SECONDS_BOUNDS, SharedClock, Store};
 
 use super::families::{Durations, Families, Group, float};
-use super::{process, secure, tenants};
+use super::{process, secure};
 use crate::server::ServerStats;
 
 /// A store and the component it belongs to.
@@ -75,7 +75,7 @@ impl Sources {
         process::collect(&mut families);
         secure::collect_server(&mut families, &self.server);
         for receiver in &self.receivers {
-            collect_receiver(&mut families, receiver, self.clock.monotonic());
+            receiver::collect(&mut families, receiver, self.clock.monotonic());
         }
         for stage in &self.relabels {
             relabel::collect(&mut families, stage);
@@ -87,118 +87,6 @@ impl Sources {
             collect_endpoint(&mut families, endpoint, self.clock.unix_ms());
         }
         families
-    }
-}
-
-fn collect_receiver(families: &mut Families, source: &ReceiverSource, now_monotonic: Duration) {
-    let mut group = families.component(&source.id);
-    let now = source.stats.snapshot();
-    for (code, count) in STATUS_CODES.iter().zip(now.requests) {
-        let code = if *code == 0 {
-            "other".to_owned()
-        } else {
-            code.to_string()
-        };
-        let help = "Requests answered";
-        group
-            .with("status_code", code)
-            .counter("penstock_receive_http_requests", help, count);
-    }
-    let bounds = DURATION_BUCKETS_US.map(|us| Duration::from_micros(us).as_secs_f64());
-    let took = Durations {
-        sum: Duration::from_micros(now.duration_us_sum).as_secs_f64(),
-        bounds: bounds.to_vec(),
-        counts: now.durations.to_vec(),
-    };
-    let help = "From a request's head to its answer";
-    group.histogram(
-        "prometheus_receive_http_request_duration_seconds",
-        help,
-        &took,
-    );
-    collect_records(&mut group, &now);
-    if let Some(all) = source.stats.tenants() {
-        tenants::collect(&mut group, all, now_monotonic);
-    }
-    secure::collect_receiver(&mut group, source.stats.secure());
-    let limit = float(source.connections_max as u64);
-    for (name, help, value) in [
-        (
-            "prometheus_receive_http_tcp_connections",
-            "Connections open",
-            float(now.connections_open),
-        ),
-        (
-            "prometheus_receive_http_tcp_connections_limit",
-            "Most connections",
-            limit,
-        ),
-        (
-            "penstock_receive_http_in_flight_bytes",
-            "Bytes of requests not yet answered",
-            float(now.in_flight_bytes),
-        ),
-    ] {
-        group.gauge(name, help, value);
-    }
-    for (event, count) in [
-        ("accepted", now.connections_accepted),
-        ("refused", now.connections_refused),
-        ("timed_out", now.connections_timed_out),
-        ("broken", now.connections_broken),
-        ("accept_failed", now.accept_errors),
-    ] {
-        let help = "What became of connections";
-        group
-            .with("event", event)
-            .counter("penstock_receive_http_connections", help, count);
-    }
-}
-
-fn collect_records(group: &mut Group<'_>, now: &ingest::Snapshot) {
-    for (kind, count) in [
-        ("sample", now.samples),
-        ("exemplar", now.exemplars),
-        ("histogram", now.histograms),
-        ("metadata", now.metadata),
-    ] {
-        let help = "Records taken";
-        group
-            .with("kind", kind)
-            .counter("penstock_receive_http_records", help, count);
-    }
-    for reason in Reason::ALL {
-        let mut group = group.with("reason", reason.as_str());
-        let (series, items) = (
-            now.refused_series[reason.index()],
-            now.refused_items[reason.index()],
-        );
-        group.counter(
-            "penstock_receive_http_refused_series",
-            "Series refused",
-            series,
-        );
-        group.counter(
-            "penstock_receive_http_refused_records",
-            "Records of refused series",
-            items,
-        );
-    }
-    let help = "Records taken by a receiver that forwards to nothing";
-    group.counter(
-        "penstock_receive_http_dropped_records",
-        help,
-        now.dropped_items,
-    );
-    let bytes = [
-        ("compressed", now.compressed_bytes),
-        ("decompressed", now.decompressed_bytes),
-    ];
-    for (encoding, bytes) in bytes {
-        let help = "Bytes of bodies";
-        group
-            .with("encoding", encoding)
-            .counter("penstock_receive_http_bytes", help, bytes);
     }
 }
 
