@@ -4,8 +4,9 @@
 //! With two threads the agent may use both cores, and load and sink run on the same two. What the wall
 //! clock says is then the load's as much as the agent's, so that what counts is the agent's CPU time.
 //!
-//! The kernel gives a connection to a thread by a hash of its addresses, for its life. Which thread that
-//! is shows in the CPU time of the threads while only this connection is used.
+//! The agent gives a connection to the thread with the fewest, for its life; uneven it gets when those of
+//! one thread are closed. Which thread has it shows in the CPU time of the threads while only this
+//! connection is used.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -124,6 +125,8 @@ fn connect(
 ) -> Result<Vec<Connection>> {
     let mut wanted = spread;
     let mut connections = Vec::new();
+    // Open until the end: the thread of one that is closed would get the next.
+    let mut others = Vec::new();
     for _ in 0..ATTEMPTS {
         if wanted == [0; THREADS] {
             return Ok(connections);
@@ -133,6 +136,8 @@ fn connect(
         if let Some(left) = wanted.get_mut(thread).filter(|left| **left > 0) {
             *left -= 1;
             connections.push(connection);
+        } else {
+            others.push(connection);
         }
     }
     bail!("no connections spread like {}", name_of(spread))

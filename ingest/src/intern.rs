@@ -98,6 +98,9 @@ impl Unsorted<'_> {
     /// Remembers that these labels are that series.
     fn remember(&mut self, labels: &[u8], series: SeriesRef, table: &SeriesGuard<'_>) {
         let known = self.aliases.find(labels);
+        if known.is_none() && !self.aliases.is_worth_keeping() {
+            return;
+        }
         let alias = known.unwrap_or_else(|| self.aliases.insert(labels));
         let (identity, record) = (self.aliases.identity(alias), table.record(series));
         (self.derived).remember(alias, identity, What::Series(series, record));
