@@ -162,7 +162,7 @@ mod tests {
 
         #[test]
         fn label_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = target_hash(&bytes);
+            prop_assert_eq!(target_hash(&bytes), target_hash(&bytes));
             let mut out = Vec::new();
             if external(&[("a", "b")]).merge(&bytes, &mut out).is_err() {
                 prop_assert!(!bytes.is_empty());
