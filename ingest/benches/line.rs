@@ -177,6 +177,55 @@ fn thread_cpu() -> Duration {
     Duration::from_nanos(nanos)
 }
 
+/// Nanoseconds of CPU per sample of so many threads on one store, each with its part of the targets and
+/// all at a time: what sharing the series table, the ring and the log costs.
+fn measure_threads(threads: usize) -> f64 {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
+    let committing = store.committer().unwrap().spawn_thread().unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let receiver = ReceiverOptions::new("r", address, vec![0]);
+    let start = std::sync::Barrier::new(threads);
+    let part = &|thread: usize| {
+        let mut line = Line::new(std::slice::from_ref(&store), &receiver).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let mut durable = store.durable();
+        let (mut cpu, mut samples) = (Duration::ZERO, 0);
+        for round in 0..WARM_UP + ROUNDS {
+            let bodies = requests("rw1", round);
+            let own: Vec<_> = bodies.iter().skip(thread).step_by(threads).collect();
+            start.wait();
+            let before = thread_cpu();
+            let mut in_flight = std::collections::VecDeque::new();
+            for body in own {
+                let (positions, count) = line.append(body, Message::V1).unwrap();
+                in_flight.push_back(positions[0]);
+                samples += if round >= WARM_UP { count } else { 0 };
+                if in_flight.len() > IN_FLIGHT
+                    && let Some(position) = in_flight.pop_front()
+                {
+                    runtime.block_on(durable.reached(position)).unwrap();
+                }
+            }
+            if round >= WARM_UP {
+                cpu += thread_cpu() - before;
+            }
+        }
+        cpu.as_secs_f64() * 1e9 / samples as f64
+    };
+    let nanos: Vec<f64> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads)
+            .map(|thread| scope.spawn(move || part(thread)))
+            .collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    store.close();
+    committing.join().unwrap();
+    nanos.iter().sum::<f64>() / nanos.len() as f64
+}
+
 /// CPU time of the appending thread and samples appended, after the warm-up.
 fn measure(case: &str, rounds: i64) -> (Duration, usize) {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
@@ -244,6 +293,13 @@ fn main() {
             let (cpu, samples) = measure(case, ROUNDS + WARM_UP);
             let nanos = cpu.as_secs_f64() * 1e9 / samples as f64;
             println!("{case:16} {nanos:6.1} ns per sample");
+        }
+    }
+    for threads in [1, 2] {
+        let case = format!("rw1-{threads}-threads");
+        if chosen.is_none_or(|chosen| case.contains(chosen.as_str())) {
+            let nanos = measure_threads(threads);
+            println!("{case:16} {nanos:6.1} ns per sample of each");
         }
     }
 }
