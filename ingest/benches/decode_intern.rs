@@ -7,6 +7,8 @@
 
 #![allow(missing_docs, reason = "criterion's macros")]
 
+mod fleet;
+
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::Duration;
@@ -22,42 +24,6 @@ use wal::{SeriesRef, Store, StoreOptions};
 const SERIES: usize = 100_000;
 const PER_REQUEST: usize = 2_000;
 
-/// Series `at` of the fleet: 100 metrics of 1000 pods.
-fn labels(at: usize) -> Vec<Label> {
-    let (pod, metric) = (at / 100, at % 100);
-    let hash = (pod * 2_654_435_761) % 0xffff_ffff;
-    [
-        (
-            "__name__",
-            format!("container_network_receive_bytes_total_{metric:03}"),
-        ),
-        ("cluster", "production-eu-west-1".into()),
-        ("container", format!("payment-gateway-{}", pod % 40)),
-        ("endpoint", "https-metrics".into()),
-        (
-            "image",
-            format!("registry.local/payment-gateway@{hash:08x}"),
-        ),
-        (
-            "instance",
-            format!("10.{}.{}.17:10250", pod / 250, pod % 250),
-        ),
-        ("job", "kubelet".into()),
-        ("metrics_path", "/metrics/cadvisor".into()),
-        ("namespace", format!("team-{}", pod % 25)),
-        (
-            "node",
-            format!("ip-10-{}-{}-17.internal", pod / 250, pod % 250),
-        ),
-        ("pod", format!("payment-gateway-{hash:08x}-{pod:05}")),
-    ]
-    .map(|(name, value)| Label {
-        name: name.into(),
-        value,
-    })
-    .to_vec()
-}
-
 /// The requests of one interval, in the order `order` gives.
 fn requests(order: impl Fn(usize) -> usize) -> Vec<Vec<u8>> {
     let series = |at: usize| {
@@ -65,7 +31,7 @@ fn requests(order: impl Fn(usize) -> usize) -> Vec<Vec<u8>> {
         let value = f64::from(u32::try_from(at).unwrap_or(0)) * 1.5;
         let samples = vec![Sample { value, timestamp }];
         TimeSeries {
-            labels: labels(at),
+            labels: fleet::labels(at),
             samples,
             ..TimeSeries::default()
         }

@@ -14,11 +14,13 @@
     reason = "a bench"
 )]
 
+mod fleet;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ingest::proto::{Label, Sample, TimeSeries, WriteRequest, v2};
+use ingest::proto::{Sample, TimeSeries, WriteRequest, v2};
 use ingest::{Line, Message, Path, ReceiverOptions, Stage};
 use labels::relabel::{Action, RuleOptions};
 use prost::Message as _;
@@ -43,40 +45,6 @@ const CASES: [&str; 8] = [
     "two-writers",
 ];
 
-/// Series `at` of the fleet: 100 metrics of 1000 pods.
-fn labels(at: usize) -> Vec<Label> {
-    let (pod, metric) = (at / 100, at % 100);
-    let hash = (pod * 2_654_435_761) % 0xffff_ffff;
-    let address = format!("10.{}.{}.17:10250", pod / 250, pod % 250);
-    [
-        (
-            "__name__",
-            format!("container_network_receive_bytes_total_{metric:03}"),
-        ),
-        ("cluster", "production-eu-west-1".into()),
-        ("container", format!("payment-gateway-{}", pod % 40)),
-        ("endpoint", "https-metrics".into()),
-        (
-            "image",
-            format!("registry.local/payment-gateway@{hash:08x}"),
-        ),
-        ("instance", address),
-        ("job", "kubelet".into()),
-        ("metrics_path", "/metrics/cadvisor".into()),
-        ("namespace", format!("team-{}", pod % 25)),
-        (
-            "node",
-            format!("ip-10-{}-{}-17.internal", pod / 250, pod % 250),
-        ),
-        ("pod", format!("payment-gateway-{hash:08x}-{pod:05}")),
-    ]
-    .map(|(name, value)| Label {
-        name: name.into(),
-        value,
-    })
-    .to_vec()
-}
-
 /// The requests of a round as `case` sends them.
 fn requests(case: &str, round: i64) -> Vec<Vec<u8>> {
     let mut targets: Vec<usize> = (0..SERIES / 100).collect();
@@ -93,7 +61,7 @@ fn requests(case: &str, round: i64) -> Vec<Vec<u8>> {
             return compress(&second(places, timestamp).encode_to_vec());
         }
         let series = places.iter().map(|&at| {
-            let mut labels = labels(at);
+            let mut labels = fleet::labels(at);
             if case == "rw1-unsorted" {
                 labels.reverse();
             }
@@ -124,7 +92,7 @@ fn second(places: &[usize], timestamp: i64) -> v2::Request {
         })
     };
     let series = places.iter().map(|&at| v2::TimeSeries {
-        labels_refs: labels(at)
+        labels_refs: fleet::labels(at)
             .into_iter()
             .flat_map(|label| [number(label.name), number(label.value)])
             .collect(),
