@@ -151,6 +151,15 @@ impl Aliases {
         Some(found)
     }
 
+    /// Whether the alias of this number has exactly these bytes; it is in use then.
+    pub(crate) fn is_again(&mut self, at: u32, bytes: &[u8]) -> bool {
+        let is_same = !bytes.is_empty() && bytes_of(&self.entries, at) == bytes;
+        if is_same {
+            self.touch(at);
+        }
+        is_same
+    }
+
     /// Whether bytes that were not found are worth keeping: always while there is room, and then rarely.
     /// What comes round in more pieces than there is room for would otherwise push out each time what
     /// it needs next, at the cost of both.

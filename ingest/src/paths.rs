@@ -392,7 +392,7 @@ impl Resolve for ToAliases<'_> {
         if let [field] = fields {
             let bytes = body.get(field.clone()).unwrap_or_default();
             // The same series several times in a row keeps the prediction of what follows it.
-            if !bytes.is_empty() && self.aliases.bytes(self.previous) == bytes {
+            if self.aliases.is_again(self.previous, bytes) {
                 return Ok(Ok(Slot::Known(wal::SeriesRef::new(self.previous))));
             }
             if let Some(alias) = self.aliases.find(bytes) {

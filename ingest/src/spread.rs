@@ -93,6 +93,7 @@ impl Spread {
         let stream = match stream.into_std() {
             Ok(stream) => stream,
             Err(error) => {
+                self.stats.shards[own].accept_failed();
                 tracing::warn!(%error, "a connection is lost on the way to its thread");
                 return None;
             }

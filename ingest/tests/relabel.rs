@@ -297,3 +297,24 @@ fn a_path_of_too_many_stages_does_not_start() {
     let message = setup.try_start().err().unwrap().to_string();
     assert!(message.contains("too many components"), "{message}");
 }
+
+/// The last series of a request is the first of the next, and what comes behind it needs its place.
+#[test]
+fn a_label_set_in_use_does_not_make_room_for_another() {
+    let only = stage("only", &[rule(Action::Replace, "", "(.*)", "zone", "z")], 1);
+    let running = start(1, vec![path(0, &[&only])]);
+    let mut client = running.connect();
+    let mut want = Vec::new();
+    for round in 0..40_u32 {
+        let (a, b) = (format!("m{round}"), format!("m{}", round + 1));
+        let all = [(a, 1.0), (b, 2.0)].map(|(name, value)| {
+            let value = f64::from(round) + value / 10.0;
+            let labels = [("__name__", &*name), ("zone", "z")];
+            want.push((canonical(&labels), value));
+            series(&labels[..1], value, 1)
+        });
+        assert_eq!(client.post(&compressed(all.into())).status, 204);
+    }
+    assert!(held(&running, 0) == want);
+    running.stop();
+}
