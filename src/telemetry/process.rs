@@ -11,13 +11,13 @@ pub(crate) fn collect(families: &mut Families) {
     let mut process = families.plain();
     if let Some(seconds) = cpu_seconds("/proc/self/stat") {
         process.counter_f64("process_cpu_seconds", "User and system CPU time", seconds);
-        for (thread, seconds) in cpu_by_thread(seconds) {
-            process.with("thread", thread).counter_f64(
-                "penstock_thread_cpu_seconds",
-                "User and system CPU time of the threads of a name",
-                seconds,
-            );
-        }
+    }
+    for (thread, seconds) in cpu_by_thread() {
+        process.with("thread", thread).gauge(
+            "penstock_thread_cpu_seconds",
+            "User and system CPU time of the living threads of a name",
+            seconds,
+        );
     }
     let page = float(rustix::param::page_size() as u64);
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -53,30 +53,28 @@ pub(crate) fn collect(families: &mut Families) {
 }
 
 /// CPU time by the names of threads: `ingest-N` (and, with io_uring, the committer of some store on
-/// it), `ship`, the keeper and cleaner of the stores, and so on. What is not by a thread of ours that
-/// lives as long as the process (writes and syncs that the kernel does for io_uring, above all) is
-/// `kernel-io`: the rest of `total`.
-fn cpu_by_thread(total: f64) -> BTreeMap<String, f64> {
+/// it), `ship`, the keeper and cleaner of the stores, and so on; `iou-wrk` is what the kernel writes and
+/// syncs for io_uring. Of threads that live now: with one that ends its time goes, so these are gauges.
+fn cpu_by_thread() -> BTreeMap<String, f64> {
     let mut all: BTreeMap<String, f64> = BTreeMap::new();
-    let mut rest = total;
     for task in fs::read_dir("/proc/self/task")
         .into_iter()
         .flatten()
         .flatten()
     {
         let path = task.path();
-        // One that has ended meanwhile is in the rest.
         let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-        let name = name.trim();
-        let Some(seconds) = cpu_seconds(path.join("stat")) else {
-            continue;
+        let name = match name.trim() {
+            worker if worker.starts_with("iou-wrk") => "iou-wrk",
+            name => name,
         };
-        if !name.is_empty() && !name.starts_with("iou-") {
+        // One that has ended meanwhile is not there.
+        if let Some(seconds) = cpu_seconds(path.join("stat"))
+            && !name.is_empty()
+        {
             *all.entry(name.to_owned()).or_default() += seconds;
-            rest -= seconds;
         }
     }
-    all.insert("kernel-io".to_owned(), rest.max(0.0));
     all
 }
 
