@@ -33,8 +33,9 @@ use crate::admit::Held;
 use crate::append::Route;
 use crate::http::{Receiver, respond};
 
-/// What a connection may have read ahead: a head is at most so long, and a body comes in pieces of it. Not
-/// in the bytes in flight, so with 16384 connections that only ever begin a request it is all there is.
+/// What a connection may have read ahead, and once more, as it is looked at after each read: a head is not
+/// longer, and a body comes in pieces of it. Not in the bytes in flight, so with 16384 connections that
+/// only ever begin a request it is all there is.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
 /// What belongs to one connection beside its socket.

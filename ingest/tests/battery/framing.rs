@@ -258,6 +258,12 @@ fn heads_that_are_none() {
 }
 
 #[test]
+fn a_head_larger_than_may_be_read_ahead_is_refused() {
+    let long = raw(&format!("X: {}\r\n", "x".repeat(210 << 10)), &[]);
+    run(&[case("210 KiB", long, &[431], Closes)]);
+}
+
+#[test]
 fn heads_that_are_http_and_too_much_or_not_ours() {
     let headers = |count: usize, value: &str| {
         let lines: String = (0..count)
