@@ -2,7 +2,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `store.rs`, `open.rs` | the common state, opening and closing |
+//! | `store.rs`, `open.rs`, `live.rs` | the common state, opening and closing, what changes in between |
 //! | `series.rs`, `series/`, `chunk.rs` | label bytes to series refs, in mapped append-only chunk files, and the cleaner of those |
 //! | `writer.rs`, `tracker.rs` | samples to frames in the ring, without touching the disk |
 //! | `sync.rs`, `durable.rs` | group commit, and waiting for it |
@@ -37,6 +37,7 @@ pub mod inspect;
 mod keeper;
 mod ledger;
 mod limits;
+mod live;
 mod open;
 mod position;
 mod progress;
@@ -68,6 +69,7 @@ pub use frame::fuzz;
 pub use header::FORMAT_VERSION;
 pub use ledger::{ALL_ENDPOINTS, Loss, LostBytes};
 pub use limits::{LagLimits, OnFull};
+pub use live::LiveOptions;
 pub use position::{Mark, Position, SeriesRef};
 pub use progress::Ahead;
 pub use random::{Random, SharedRandom, SystemRandom};

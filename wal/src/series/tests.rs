@@ -13,7 +13,7 @@ fn open(dir: &Path) -> SeriesTable {
         series_max: 10_000,
         disk: Arc::new(SystemDisk),
         random: Arc::new(SystemRandom),
-        quota: Arc::new(Quota::new()),
+        quota: Arc::new(Quota::new(dir, 0)),
     };
     SeriesTable::open(options, 0).unwrap().0
 }
