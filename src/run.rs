@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ingest::{ReceiverOptions, Shards, ShardsOptions};
+use ingest::{Layout, ReceiverOptions, Shards, ShardsOptions};
 use shipper::EndpointHandle;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -201,7 +201,12 @@ impl Agent {
         };
         name_endpoints(&plan.writers, &stores)?;
         let receivers = plan.receivers.iter().map(receiver_options).collect();
-        let shards = Shards::start(&settings, receivers, &stores)?;
+        let ids = plan.writers.iter().map(|writer| writer.id.clone());
+        let layout = Layout {
+            stores: ids.zip(stores.iter().cloned()).collect(),
+            receivers,
+        };
+        let shards = Shards::start(&settings, layout)?;
         let shipping = Builder::new_multi_thread()
             .thread_name("ship")
             .worker_threads(cores())
@@ -425,13 +430,13 @@ fn receiver_options(component: &component::ReceiveHttp) -> ReceiverOptions {
 }
 
 fn receiver_sources(plan: &Plan, shards: &Shards) -> Vec<ReceiverSource> {
-    let sources = plan
-        .receivers
-        .iter()
-        .zip(shards.stats())
-        .zip(shards.addresses());
+    let (stats, addresses) = (shards.stats(), shards.addresses());
+    let sources = plan.receivers.iter().filter_map(|component| {
+        let found = stats.get(&component.id).zip(addresses.get(&component.id));
+        found.map(|(stats, address)| (component, stats, address))
+    });
     sources
-        .map(|((component, stats), address)| {
+        .map(|(component, stats, address)| {
             tracing::info!(component = component.id, %address, "receiving");
             let connections_max = match component.conn_limit {
                 0 => ingest::CONNECTIONS_MAX_DEFAULT,

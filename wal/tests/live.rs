@@ -112,7 +112,7 @@ fn a_full_store_takes_data_again_once_it_may_have_more_or_may_drop() {
 fn a_limit_that_is_too_small_changes_nothing_and_none_follows_the_volume() {
     let dir = scratch();
     let mut log = Log::open(dir.path(), |options| {
-        options.retain = Duration::from_secs(7)
+        options.retain = Duration::from_secs(7);
     });
     let before = log.store.live_options();
     let refused = log.store.change(LiveOptions {
