@@ -129,7 +129,6 @@ impl Shards {
         let (done, all_done) = mpsc::sync_channel(0);
         let (switches, leaving) = control.commit(prepared, &done);
         drop(done);
-        *self.shown.lock() = show(&control);
         for (sender, switch) in senders.iter().zip(switches) {
             // Fails where the thread has panicked, which its end tells.
             if sender.try_send(switch).is_err() {
@@ -138,6 +137,7 @@ impl Shards {
         }
         drop(senders);
         wait(&all_done);
+        *self.shown.lock() = show(&control);
         control.forget_ways();
         self.await_leaving(&leaving);
         control.reap();

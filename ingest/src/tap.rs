@@ -120,8 +120,7 @@ impl Listener {
         if p >= 1.0 {
             return 0;
         }
-        // Also where it is no number.
-        if !(p > 0.0) {
+        if p.is_nan() || p <= 0.0 {
             return usize::MAX;
         }
         // Runs of failures are distributed geometrically.
