@@ -41,10 +41,15 @@ pub(crate) async fn receive(
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            // First of all: who takes the socket over gets every connection from then on.
+            // First the stop: who takes the socket over gets every connection from then on. Accepting
+            // comes last, as of that there can always be more.
             biased;
             // An error means that nobody is left to say stop; that is a stop too.
             _ = async { stop.wait_for(|stop| *stop).await.is_ok() } => break,
+            Some(_) = connections.join_next() => {}
+            Some(handed_over) = inbox.recv() => {
+                take_over(handed_over, &receiver, (&mut connections, &stop));
+            }
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     if let Some(kept) = spread.keep(receiver.worker.shard, stream) {
@@ -57,20 +62,14 @@ pub(crate) async fn receive(
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            Some((stream, place)) = inbox.recv() => match TcpStream::from_std(stream) {
-                Ok(stream) => {
-                    let handed_over = (stream, place);
-                    connections.spawn_local(admit(handed_over, receiver.clone(), stop.clone()));
-                }
-                Err(error) => {
-                    receiver.counters().accept_failed();
-                    tracing::warn!(receiver = receiver.stats.name(), %error, "cannot take over");
-                }
-            },
-            Some(_) = connections.join_next() => {}
         }
     }
     drop(listener);
+    // They were accepted: what they have sent by now is answered.
+    inbox.close();
+    while let Ok(handed_over) = inbox.try_recv() {
+        take_over(handed_over, &receiver, (&mut connections, &stop));
+    }
     let finished = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, finished).await.is_err() {
         let open = connections.len();
@@ -80,6 +79,23 @@ pub(crate) async fn receive(
             "closing busy connections"
         );
         connections.shutdown().await;
+    }
+}
+
+/// Serves a connection that another shard has accepted.
+fn take_over(
+    (stream, place): (std::net::TcpStream, Place),
+    receiver: &Rc<Receiver>,
+    (connections, stop): (&mut JoinSet<()>, &watch::Receiver<bool>),
+) {
+    match TcpStream::from_std(stream) {
+        Ok(stream) => {
+            connections.spawn_local(admit((stream, place), receiver.clone(), stop.clone()));
+        }
+        Err(error) => {
+            receiver.counters().accept_failed();
+            tracing::warn!(receiver = receiver.stats.name(), %error, "cannot take over");
+        }
     }
 }
 

@@ -107,6 +107,24 @@ impl<'p> Places<'p> {
                 }
             }
         }
+        let mut taken = BTreeMap::new();
+        for wish in &takers {
+            let place = leaving.values().find(|place| place.is_at(wish.address));
+            let place = place.map(|place| take_over(wish, place));
+            taken.extend(place.map(|place| (wish.name.clone(), place)));
+        }
+        takers.retain(|wish| match taken.remove(&wish.name) {
+            Some(Ok(place)) => {
+                found.insert(wish.name.clone(), place);
+                true
+            }
+            Some(Err(error)) => {
+                leaving.remove(&*wish.name);
+                failed.insert(wish.name.clone(), error);
+                false
+            }
+            None => true,
+        });
         // Who cannot leave is in the way of the next.
         while let Some(at) = takers
             .iter()
@@ -114,6 +132,7 @@ impl<'p> Places<'p> {
         {
             let wish = takers.remove(at);
             leaving.remove(&*wish.name);
+            found.remove(&wish.name);
             failed.insert(
                 wish.name.clone(),
                 Error::AddressTaken {
@@ -121,14 +140,6 @@ impl<'p> Places<'p> {
                     address: wish.address,
                 },
             );
-        }
-        for wish in takers {
-            let place = leaving.values().find(|place| place.is_at(wish.address));
-            match place.map(|place| take_over(&wish, place)) {
-                Some(Ok(place)) => drop(found.insert(wish.name, place)),
-                Some(Err(error)) => drop(failed.insert(wish.name, error)),
-                None => {}
-            }
         }
         (found, failed)
     }

@@ -433,7 +433,9 @@ impl Store {
     #[must_use]
     pub fn committer(&self) -> Option<Committer> {
         let committer = self.committer.lock().take();
-        *self.shared.committing.lock() = committer.is_some();
+        if committer.is_some() {
+            *self.shared.committing.lock() = true;
+        }
         committer
     }
 

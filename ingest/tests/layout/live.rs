@@ -137,6 +137,15 @@ fn send(
     sent
 }
 
+/// Lets the senders end, also where the test fails.
+struct End<'o>(&'o AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Every request was answered once, and on its sender's one connection.
 fn check_counts(numbers: &ingest::Snapshot, sent: u64) {
     assert_eq!(numbers.requests[0], sent);
@@ -182,6 +191,7 @@ fn senders_notice_nothing_of_a_hundred_changes() {
         let mut all_stores = BTreeMap::from([("first".to_owned(), first.clone())]);
         let sent: Sent = std::thread::scope(|scope| {
             let (world, counts, is_over) = (&world, (&begun, &applied), &is_over);
+            let end = End(is_over);
             let senders: Vec<_> = (0..SENDERS)
                 .map(|sender| scope.spawn(move || send(world, counts, is_over, sender)))
                 .collect();
@@ -213,7 +223,7 @@ fn senders_notice_nothing_of_a_hundred_changes() {
                     1 + usize::from(plan.second.is_some())
                 );
             }
-            is_over.store(true, Ordering::SeqCst);
+            drop(end);
             let all = senders.into_iter().map(|sender| sender.join().unwrap());
             all.collect::<Vec<_>>().concat()
         });

@@ -189,7 +189,9 @@ fn a_layout_that_makes_no_sense_changes_nothing() {
         assert_eq!(client.post(&body("up", 1.0)).status, 204);
     }
     assert_eq!(values(&first), [1.0; 3]);
+    let address = world.address("front");
     world.shards.stop_accepting();
+    assert!(TcpStream::connect(address).is_err(), "nobody listens");
     let late = world.shards.apply(Layout::default());
     assert!(matches!(late, Err(Error::Options(_))), "{late:?}");
     world.stop(&[&first]);

@@ -86,6 +86,7 @@ fn limits_hold_from_the_next_request_on() {
     receiver.connections_max = 1;
     world.apply(named(&[("first", &first)], vec![receiver]));
     assert!(world.connect("front").is_closed());
+    assert_eq!(world.snapshot("front").connections_refused, 1);
     // Credentials that the open connection never showed.
     assert_eq!(client.post(&two()).status, 204);
     let mut receiver = front(vec![Path::plain(0)]);
