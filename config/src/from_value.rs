@@ -6,12 +6,11 @@
 //! # Failure
 //! The error says which element or field is to blame, so the caller can point at it.
 
-use std::any::Any;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::numbers::float_text;
 use crate::secret::{OptionalSecret, Secret};
 use crate::units::{ByteSize, SignedDuration};
 use crate::value::{Capsule, Type, Value, ValueError};
@@ -26,6 +25,12 @@ pub trait FromValue: Sized {
     /// # Errors
     /// The value, or a part of it, has a type or a content that cannot be assigned.
     fn from_value(value: &Value) -> Result<Self, ValueError>;
+
+    /// What the language calls the type, such as `list(string)`.
+    fn type_name() -> String;
+
+    /// The value that [`Self::from_value`] turns into this. Secrets stay hidden, receivers stay the same.
+    fn to_value(&self) -> Value;
 }
 
 /// Converts a value, `null` included.
@@ -47,6 +52,14 @@ impl FromValue for Value {
     fn from_value(value: &Value) -> Result<Self, ValueError> {
         Ok(value.clone())
     }
+
+    fn type_name() -> String {
+        "any".to_owned()
+    }
+
+    fn to_value(&self) -> Value {
+        self.clone()
+    }
 }
 
 impl FromValue for String {
@@ -67,14 +80,14 @@ impl FromValue for String {
             _ => Err(ValueError::wrong_type(Type::String, value)),
         }
     }
-}
 
-/// Never scientific, as short as it can be read back.
-pub(crate) fn float_text(n: f64) -> String {
-    if n.is_infinite() {
-        return if n > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    fn type_name() -> String {
+        "string".to_owned()
     }
-    n.to_string()
+
+    fn to_value(&self) -> Value {
+        Value::String(self.clone())
+    }
 }
 
 impl FromValue for bool {
@@ -88,93 +101,14 @@ impl FromValue for bool {
             _ => Err(ValueError::wrong_type(Type::Bool, value)),
         }
     }
-}
 
-impl FromValue for f64 {
-    fn zero() -> Self {
-        0.0
+    fn type_name() -> String {
+        "bool".to_owned()
     }
 
-    fn from_value(value: &Value) -> Result<Self, ValueError> {
-        match number(value)? {
-            Number::Whole(n) => Ok(n as Self),
-            Number::Float(n) => Ok(n),
-        }
+    fn to_value(&self) -> Value {
+        Value::Bool(*self)
     }
-}
-
-macro_rules! whole_number {
-    ($($type:ty),+) => {$(
-        impl FromValue for $type {
-            fn zero() -> Self {
-                0
-            }
-
-            fn from_value(value: &Value) -> Result<Self, ValueError> {
-                let range = || format!("is out of range {} to {}", Self::MIN, Self::MAX);
-                truncated(number(value)?)
-                    .and_then(|n| Self::try_from(n).ok())
-                    .ok_or_else(|| ValueError::new(range()))
-            }
-        }
-    )+};
-}
-
-whole_number!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
-
-#[derive(Debug, Clone, Copy)]
-enum Number {
-    Whole(i128),
-    Float(f64),
-}
-
-/// A fraction is dropped; a value out of range is refused where the reference would wrap around.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the range is checked first"
-)]
-fn truncated(number: Number) -> Option<i128> {
-    match number {
-        Number::Whole(n) => Some(n),
-        Number::Float(n) if n.abs() < 1e20 => Some(n.trunc() as i128),
-        Number::Float(_) => None,
-    }
-}
-
-fn number(value: &Value) -> Result<Number, ValueError> {
-    match value {
-        Value::Int(n) => Ok(Number::Whole(i128::from(*n))),
-        Value::Uint(n) => Ok(Number::Whole(i128::from(*n))),
-        Value::Float(n) => Ok(Number::Float(*n)),
-        Value::String(text) => {
-            parse_number(text).ok_or_else(|| ValueError::wrong_type(Type::Number, value))
-        }
-        _ => Err(ValueError::wrong_type(Type::Number, value)),
-    }
-}
-
-/// The first character or a point decides how the text is read, so `-1.5` is no number: it is taken
-/// for a signed whole one.
-fn parse_number(text: &str) -> Option<Number> {
-    if text.starts_with('-') {
-        return text
-            .parse::<i64>()
-            .ok()
-            .map(|n| Number::Whole(i128::from(n)));
-    }
-    if text.contains(['.', 'e', 'E']) {
-        return text
-            .parse()
-            .ok()
-            .filter(|n: &f64| n.is_finite())
-            .map(Number::Float);
-    }
-    if text.starts_with('+') {
-        return None;
-    }
-    text.parse::<u64>()
-        .ok()
-        .map(|n| Number::Whole(i128::from(n)))
 }
 
 impl FromValue for SignedDuration {
@@ -184,6 +118,14 @@ impl FromValue for SignedDuration {
 
     fn from_value(value: &Value) -> Result<Self, ValueError> {
         String::from_value(value)?.parse().map_err(ValueError::new)
+    }
+
+    fn type_name() -> String {
+        "duration".to_owned()
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(self.to_string())
     }
 }
 
@@ -198,6 +140,16 @@ impl FromValue for Duration {
             .unsigned()
             .ok_or_else(|| ValueError::new("must not be negative"))
     }
+
+    fn type_name() -> String {
+        "duration".to_owned()
+    }
+
+    fn to_value(&self) -> Value {
+        // Longer than the language can write is as good as forever: the longest it can.
+        let nanos = i64::try_from(self.as_nanos()).unwrap_or(i64::MAX);
+        SignedDuration::from_nanos(nanos).to_value()
+    }
 }
 
 impl FromValue for ByteSize {
@@ -207,6 +159,14 @@ impl FromValue for ByteSize {
 
     fn from_value(value: &Value) -> Result<Self, ValueError> {
         String::from_value(value)?.parse().map_err(ValueError::new)
+    }
+
+    fn type_name() -> String {
+        "size".to_owned()
+    }
+
+    fn to_value(&self) -> Value {
+        Value::String(self.to_string())
     }
 }
 
@@ -223,6 +183,14 @@ impl FromValue for Secret {
             _ => Err(ValueError::wrong_type(Type::Capsule, value)),
         }
     }
+
+    fn type_name() -> String {
+        "secret".to_owned()
+    }
+
+    fn to_value(&self) -> Value {
+        Value::Secret(self.clone())
+    }
 }
 
 impl FromValue for OptionalSecret {
@@ -238,6 +206,14 @@ impl FromValue for OptionalSecret {
             _ => Err(ValueError::wrong_type(Type::Capsule, value)),
         }
     }
+
+    fn type_name() -> String {
+        "optional secret".to_owned()
+    }
+
+    fn to_value(&self) -> Value {
+        Value::OptionalSecret(self.clone())
+    }
 }
 
 impl<T: FromValue> FromValue for Option<T> {
@@ -247,6 +223,14 @@ impl<T: FromValue> FromValue for Option<T> {
 
     fn from_value(value: &Value) -> Result<Self, ValueError> {
         T::from_value(value).map(Some)
+    }
+
+    fn type_name() -> String {
+        T::type_name()
+    }
+
+    fn to_value(&self) -> Value {
+        self.as_ref().map_or(Value::Null, T::to_value)
     }
 }
 
@@ -261,6 +245,14 @@ impl<T: FromValue> FromValue for Vec<T> {
         };
         let item = |(index, item)| convert(item).map_err(|e: ValueError| e.in_element(index));
         items.iter().enumerate().map(item).collect()
+    }
+
+    fn type_name() -> String {
+        format!("list({})", T::type_name())
+    }
+
+    fn to_value(&self) -> Value {
+        Value::from(self.iter().map(T::to_value).collect::<Vec<_>>())
     }
 }
 
@@ -279,6 +271,15 @@ impl<T: FromValue> FromValue for BTreeMap<String, T> {
         };
         fields.iter().map(field).collect()
     }
+
+    fn type_name() -> String {
+        format!("map({})", T::type_name())
+    }
+
+    fn to_value(&self) -> Value {
+        let field = |(name, field): (&String, &T)| (name.clone(), field.to_value());
+        Value::from(self.iter().map(field).collect::<BTreeMap<_, _>>())
+    }
 }
 
 impl FromValue for Capsule {
@@ -293,80 +294,23 @@ impl FromValue for Capsule {
             _ => Err(ValueError::wrong_type(Type::Capsule, value)),
         }
     }
-}
 
-/// A Rust type that is passed between components in capsules.
-pub trait CapsuleKind: Any + Send + Sync {
-    /// The name type errors show.
-    const KIND: &'static str;
-}
-
-/// What a capsule of kind `T` holds; nothing where `null` was given.
-pub struct Handle<T>(Option<Arc<T>>);
-
-impl<T> Handle<T> {
-    /// The content, unless `null` was given.
-    pub fn get(&self) -> Option<&Arc<T>> {
-        self.0.as_ref()
+    fn type_name() -> String {
+        "capsule".to_owned()
     }
 
-    /// The content, unless `null` was given.
-    pub fn into_inner(self) -> Option<Arc<T>> {
-        self.0
-    }
-}
-
-impl<T> Default for Handle<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<T> Clone for Handle<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-/// By identity: two handles are equal when they lead to the same thing.
-impl<T> PartialEq for Handle<T> {
-    fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (None, None) => true,
-            _ => false,
-        }
-    }
-}
-
-impl<T: CapsuleKind> fmt::Debug for Handle<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let null = if self.0.is_none() { "null " } else { "" };
-        write!(f, "{null}capsule({:?})", T::KIND)
-    }
-}
-
-impl<T: CapsuleKind> FromValue for Handle<T> {
-    fn zero() -> Self {
-        Self::default()
-    }
-
-    fn from_value(value: &Value) -> Result<Self, ValueError> {
-        let capsule = Capsule::from_value(value)?;
-        match capsule.downcast() {
-            Some(content) => Ok(Self(Some(content))),
-            None => {
-                let (wanted, got) = (T::KIND, capsule.kind());
-                let message = format!("expected capsule({wanted:?}), got capsule({got:?})");
-                Err(ValueError::new(message))
-            }
-        }
+    fn to_value(&self) -> Value {
+        Value::Capsule(self.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
+    use crate::CapsuleKind;
+    use crate::Handle;
     use crate::eval::{Scope, blame, evaluate};
     use crate::parser::parse_expression;
 
@@ -510,6 +454,61 @@ mod tests {
         assert_eq!(
             decode::<Handle<Receiver>>("1"),
             "1:1: 1 should be capsule, got number"
+        );
+    }
+
+    /// What a type makes of a text, its value and what it makes of that again.
+    fn round<T: FromValue + fmt::Debug>(text: &str) -> (String, String) {
+        let (source, expr) = parse_expression("t", text).unwrap();
+        let value = evaluate(&expr, &Scope::new(), &source).unwrap();
+        let first: T = convert(&value).unwrap();
+        let again: T = convert(&first.to_value()).unwrap();
+        assert_eq!(format!("{first:?}"), format!("{again:?}"), "{text}");
+        (T::type_name(), first.to_value().to_string())
+    }
+
+    #[test]
+    fn every_type_has_a_name_and_shows_its_value_in_the_language() {
+        let expect = |(name, shown): (String, String), want: &str, value: &str| {
+            assert_eq!((&*name, &*shown), (want, value));
+        };
+        expect(round::<String>("1.5"), "string", "\"1.5\"");
+        expect(round::<u16>("\"7\""), "number", "7");
+        expect(
+            round::<u64>("18446744073709551615"),
+            "number",
+            "18446744073709551615",
+        );
+        expect(round::<f64>("1"), "number", "1");
+        expect(round::<bool>("true"), "bool", "true");
+        expect(round::<Duration>("\"90s\""), "duration", "\"1m30s\"");
+        expect(round::<ByteSize>("\"1.5KiB\""), "size", "\"1KiB512B\"");
+        expect(round::<Secret>("\"x\""), "secret", "(secret)");
+        expect(round::<OptionalSecret>("\"x\""), "optional secret", "\"x\"");
+        expect(round::<Option<u8>>("null"), "number", "null");
+        expect(round::<Vec<String>>("[1]"), "list(string)", "[\"1\"]");
+        let map = "map(list(secret))";
+        expect(
+            round::<BTreeMap<String, Vec<Secret>>>("{a = [\"x\"]}"),
+            map,
+            "{a = [(secret)]}",
+        );
+        expect(round::<Value>("{a = 1}"), "any", "{a = 1}");
+        assert_eq!(
+            Duration::MAX.to_value().to_string(),
+            "\"2562047h47m16.854775807s\""
+        );
+    }
+
+    #[test]
+    fn a_receiver_stays_the_same_when_it_is_shown() {
+        let value = Value::from(Capsule::new(Receiver::KIND, Arc::new(Receiver)));
+        let handle: Handle<Receiver> = convert(&value).unwrap();
+        assert_eq!(handle.to_value(), value);
+        assert_eq!(Handle::<Receiver>::default().to_value(), Value::Null);
+        assert_eq!(
+            Handle::<Receiver>::type_name(),
+            "capsule(\"prometheus.Receiver\")"
         );
     }
 }

@@ -50,17 +50,25 @@ pub fn decode(text: &str) {
         let Statement::Block(block) = statement else {
             continue;
         };
-        let result = crate::decode(block, &scope, |r| {
-            let _text: String = r.required("a");
-            let _duration = r.or("b", Duration::ZERO);
-            let _size: Option<ByteSize> = r.optional("c");
-            let _maps: Vec<BTreeMap<String, u16>> = r.or("d", Vec::new());
-            r.blocks("e", |r| r.label())
-        });
-        if let Err(all) = result {
-            let _pretty = all.pretty(false);
+        match crate::decode_recorded(block, &scope, arguments) {
+            Err(all) => {
+                let _pretty = all.pretty(false);
+            }
+            Ok(((), body)) => assert!(body == body.clone() && body.shown().count() < 1 << 16),
         }
+        let _pretty = crate::check(block, arguments).pretty(false);
     }
+}
+
+fn arguments(r: &mut crate::BodyReader<'_>) {
+    let _text: String = r.required("a");
+    let _duration = r.or("b", Duration::ZERO);
+    let _size: Option<ByteSize> = r.optional("c");
+    let _maps: Vec<BTreeMap<String, u16>> = r.or("d", Vec::new());
+    r.blocks("e", |r| {
+        r.label();
+        r.refuse("f", "is refused");
+    });
 }
 
 #[cfg(test)]

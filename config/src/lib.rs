@@ -10,8 +10,11 @@
 //! | `references` | a block to the names it needs from elsewhere |
 //! | `eval`, `literal`, `operators`, `stdlib` | expressions to values |
 //! | `value`, `secret` | the values |
-//! | `from_value`, `units` | values to Rust types |
-//! | `reader` | a block's body to a component's arguments |
+//! | `from_value`, `numbers`, `handle`, `units` | values to Rust types and back |
+//! | `reader` | a block's body to one thing a component asks for after another |
+//! | `decode` | a block to arguments, a record or a description of them, or what is wrong with them |
+//! | `body` | what was asked for and what was given, for displays and for telling whether it changed |
+//! | `constant` | which expressions are known from the text alone |
 //! | `diag`, `pretty`, `print` | findings to text |
 //!
 //! A component's arguments are read like this:
@@ -39,12 +42,17 @@
 #![forbid(unsafe_code)]
 
 mod ast;
+mod body;
+mod constant;
+mod decode;
 mod diag;
 mod eval;
 mod from_value;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod handle;
 mod literal;
+mod numbers;
 mod operators;
 mod parser;
 mod pretty;
@@ -63,11 +71,14 @@ pub use ast::{
     Attribute, BinaryOp, Block, Expr, ExprKind, Field, File, Ident, Literal, LiteralKind,
     Statement, UnaryOp,
 };
+pub use body::{Argument, Body, Nested, Schema, Shown};
+pub use decode::{check, decode, decode_recorded, describe};
 pub use diag::{Diagnostic, Diagnostics, Severity};
 pub use eval::{Scope, evaluate};
-pub use from_value::{CapsuleKind, FromValue, Handle};
+pub use from_value::FromValue;
+pub use handle::{CapsuleKind, Handle};
 pub use parser::{MAX_DEPTH, parse, parse_body, parse_expression};
-pub use reader::{BodyReader, decode};
+pub use reader::BodyReader;
 pub use references::{Reference, Target, references};
 pub use secret::{OptionalSecret, Secret};
 pub use source::{Pos, Source, Span};

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::ast::{Expr, ExprKind, Field};
-use crate::from_value::float_text;
+use crate::numbers::float_text;
 use crate::scanner::is_identifier;
 use crate::value::{Object, Value};
 

@@ -5,37 +5,58 @@
 //! an attribute and a block must survive.
 //!
 //! # Failure
-//! Every problem of the block is recorded and reading goes on with zero values; [`decode`] returns
+//! Every problem of the block is recorded and reading goes on with zero values; [`crate::decode`] returns
 //! the arguments only if nothing was recorded.
+//!
+//! # Limits
+//! Blocks that may hold each other are described [`DESCRIBED_DEPTH_MAX`] levels deep.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::ast::{Attribute, Block, Statement};
+use crate::ast::{Attribute, Block, Ident, Statement};
+use crate::body::{Argument, Body, Nested};
+use crate::constant::is_constant;
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::eval::{Scope, blame, evaluate};
 use crate::from_value::{FromValue, convert};
-use crate::source::{Source, Span};
+use crate::source::{Pos, Source, Span};
 use crate::value::ValueError;
 
-/// Reads the body of a top-level block with `read`. Its label is left to the caller.
-///
-/// # Errors
-/// Everything wrong with the block, in reading order.
-pub fn decode<T>(
-    block: &Block,
-    scope: &Scope,
-    read: impl FnOnce(&mut BodyReader<'_>) -> T,
-) -> Result<T, Diagnostics> {
-    let mut reader = BodyReader::new(block, scope);
-    reader.label_read = true;
-    let value = read(&mut reader);
-    let mut diagnostics = reader.finish();
-    if diagnostics.is_empty() {
-        return Ok(value);
+/// How deep the blocks of a description may be inside each other.
+const DESCRIBED_DEPTH_MAX: u32 = 6;
+
+/// What reading is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The arguments alone.
+    Decode,
+    /// The arguments and what was asked.
+    Record,
+    /// The diagnostics, without knowing what references lead to.
+    Check,
+    /// What is asked.
+    Describe,
+}
+
+impl Purpose {
+    fn records(self) -> bool {
+        matches!(self, Self::Record | Self::Describe)
     }
-    diagnostics.sort_by_position();
-    Err(diagnostics)
+}
+
+/// A block of that name that nobody wrote.
+pub(crate) fn empty_block(name: &str) -> Block {
+    let span = Span::at(Pos::START);
+    let name = name.to_owned();
+    Block {
+        source: Arc::new(Source::new("", "")),
+        name: Ident { name, span },
+        label: None,
+        body: Vec::new(),
+        span,
+        header: span,
+    }
 }
 
 /// The body of a block while a component reads it.
@@ -47,10 +68,19 @@ pub struct BodyReader<'a> {
     blocks: BTreeSet<&'a str>,
     label_read: bool,
     diagnostics: Diagnostics,
+    purpose: Purpose,
+    depth: u32,
+    body: Body,
+    /// Attributes that have a value nobody knows yet.
+    unknown: BTreeSet<&'a str>,
+    /// Such a value, here or around, may have led to what is refused next.
+    is_uncertain: bool,
+    /// One of a block inside may have.
+    holds_uncertain: bool,
 }
 
 impl<'a> BodyReader<'a> {
-    fn new(block: &'a Block, scope: &'a Scope) -> Self {
+    pub(crate) fn new(block: &'a Block, scope: &'a Scope, purpose: Purpose) -> Self {
         Self {
             block,
             scope,
@@ -58,16 +88,22 @@ impl<'a> BodyReader<'a> {
             blocks: BTreeSet::new(),
             label_read: false,
             diagnostics: Diagnostics::new(),
+            purpose,
+            depth: 0,
+            body: Body::default(),
+            unknown: BTreeSet::new(),
+            is_uncertain: false,
+            holds_uncertain: false,
         }
     }
 
     /// An attribute that must be there. Records its absence.
     pub fn required<T: FromValue>(&mut self, name: &'a str) -> T {
-        match self.optional(name) {
+        match self.attribute(name, true, None) {
             Some(value) => value,
             None => {
                 if self.found_blocks(&[name]).next().is_none() {
-                    self.missing(&format!("missing required attribute {name:?}"));
+                    self.complain(&format!("missing required attribute {name:?}"));
                 }
                 T::zero()
             }
@@ -76,14 +112,34 @@ impl<'a> BodyReader<'a> {
 
     /// An attribute that may be absent; `null` gives the zero of its type.
     pub fn optional<T: FromValue>(&mut self, name: &'a str) -> Option<T> {
-        self.attributes.insert(name);
-        let attribute = self.find_attribute(name)?;
-        Some(self.convert(attribute))
+        self.attribute(name, false, None)
     }
 
     /// An attribute with a default for its absence; `null` gives the zero of its type.
     pub fn or<T: FromValue>(&mut self, name: &'a str, default: T) -> T {
-        self.optional(name).unwrap_or(default)
+        self.attribute(name, false, Some(&default))
+            .unwrap_or(default)
+    }
+
+    fn attribute<T: FromValue>(
+        &mut self,
+        name: &'a str,
+        is_required: bool,
+        default: Option<&T>,
+    ) -> Option<T> {
+        self.attributes.insert(name);
+        let found = self.find_attribute(name);
+        let value: Option<T> = found.map(|attribute| self.convert(attribute));
+        if self.purpose.records() && self.body.attribute(name).is_none() {
+            self.body.attributes.push(Argument {
+                name: name.to_owned(),
+                type_name: T::type_name(),
+                is_required,
+                default: default.map(T::to_value),
+                given: value.as_ref().map(T::to_value),
+            });
+        }
+        value
     }
 
     /// A block that may be there once.
@@ -92,14 +148,7 @@ impl<'a> BodyReader<'a> {
         name: &'a str,
         read: impl FnOnce(&mut BodyReader<'_>) -> T,
     ) -> Option<T> {
-        self.blocks.insert(name);
-        let mut found = self.found_blocks(&[name]);
-        let first = found.next()?;
-        let message = format!("block {name:?} may only be specified once");
-        for extra in found {
-            self.record(extra.span, message.clone());
-        }
-        Some(self.read_block(first, read))
+        self.single(name, false, read)
     }
 
     /// A block that must be there once. Records its absence and then gives nothing.
@@ -108,11 +157,31 @@ impl<'a> BodyReader<'a> {
         name: &'a str,
         read: impl FnOnce(&mut BodyReader<'_>) -> T,
     ) -> Option<T> {
-        let value = self.block(name, read);
+        let value = self.single(name, true, read);
         if value.is_none() && self.find_attribute(name).is_none() {
-            self.missing(&format!("missing required block {name:?}"));
+            self.complain(&format!("missing required block {name:?}"));
         }
         value
+    }
+
+    fn single<T>(
+        &mut self,
+        name: &'a str,
+        is_required: bool,
+        read: impl FnOnce(&mut BodyReader<'_>) -> T,
+    ) -> Option<T> {
+        self.blocks.insert(name);
+        let kind = Kind::Single { is_required };
+        if self.purpose == Purpose::Describe {
+            return self.describe_block(name, kind, read);
+        }
+        let mut found = self.found_blocks(&[name]);
+        let first = found.next()?;
+        let message = format!("block {name:?} may only be specified once");
+        for extra in found {
+            self.record(extra.span, message.clone());
+        }
+        Some(self.read_block(first, kind, read))
     }
 
     /// A block that may be repeated, in order.
@@ -131,9 +200,15 @@ impl<'a> BodyReader<'a> {
         mut read: impl FnMut(&str, &mut BodyReader<'_>) -> T,
     ) -> Vec<T> {
         self.blocks.extend(names);
+        if self.purpose == Purpose::Describe {
+            let one = |name| self.describe_block(name, Kind::Repeated, |r| read(name, r));
+            return names.iter().copied().filter_map(one).collect();
+        }
         let found: Vec<&Block> = self.found_blocks(names).collect();
-        let read = |block: &'a Block| self.read_block(block, |r| read(&block.name.name, r));
-        found.into_iter().map(read).collect()
+        let one = |block: &'a Block| {
+            self.read_block(block, Kind::Repeated, |r| read(&block.name.name, r))
+        };
+        found.into_iter().map(one).collect()
     }
 
     /// The label of a nested block that must have one. Records its absence.
@@ -155,6 +230,9 @@ impl<'a> BodyReader<'a> {
     /// Records that an attribute's value is of the right type but cannot be used. The message
     /// follows the text of the value, as in `"x" must be a URL`.
     pub fn refuse(&mut self, name: &str, message: impl Into<String>) {
+        if self.may_be_a_stand_ins_fault() || self.unknown.contains(name) {
+            return;
+        }
         match self.find_attribute(name) {
             Some(attribute) => {
                 let error = ValueError::new(message);
@@ -174,7 +252,16 @@ impl<'a> BodyReader<'a> {
 
     /// Records that the attributes and blocks do not go together.
     pub fn refuse_block(&mut self, message: impl Into<String>) {
+        if self.may_be_a_stand_ins_fault() {
+            return;
+        }
         self.record(self.block.header, message);
+    }
+
+    /// Whether nothing is to be started with the arguments: what is outside of the text, such as the
+    /// files it names, need not be looked at.
+    pub fn is_text_only(&self) -> bool {
+        matches!(self.purpose, Purpose::Check | Purpose::Describe)
     }
 
     /// The text being read, for diagnostics of the caller's own.
@@ -182,8 +269,14 @@ impl<'a> BodyReader<'a> {
         &self.block.source
     }
 
-    fn convert<T: FromValue>(&mut self, attribute: &Attribute) -> T {
+    fn convert<T: FromValue>(&mut self, attribute: &'a Attribute) -> T {
         let source = &self.block.source;
+        if self.purpose == Purpose::Check && !is_constant(&attribute.value) {
+            self.unknown.insert(&attribute.name.name);
+            // Nothing is refused for being sent on to the wrong place: that is the reference's fault.
+            self.is_uncertain |= !T::type_name().contains("capsule(");
+            return T::zero();
+        }
         let result = evaluate(&attribute.value, self.scope, source).and_then(|value| {
             convert(&value).map_err(|error| blame(source, &attribute.value, &error))
         });
@@ -193,18 +286,56 @@ impl<'a> BodyReader<'a> {
         })
     }
 
-    fn read_block<T>(&mut self, block: &Block, read: impl FnOnce(&mut BodyReader<'_>) -> T) -> T {
-        let mut reader = BodyReader::new(block, self.scope);
+    fn read_block<T>(
+        &mut self,
+        block: &Block,
+        kind: Kind,
+        read: impl FnOnce(&mut BodyReader<'_>) -> T,
+    ) -> T {
+        let mut reader = BodyReader::new(block, self.scope, self.purpose);
+        reader.depth = self.depth + 1;
+        reader.is_uncertain = self.is_uncertain;
         let value = read(&mut reader);
-        self.diagnostics.extend(reader.finish());
+        self.holds_uncertain |= reader.may_be_a_stand_ins_fault();
+        let takes_label = reader.label_read;
+        let (diagnostics, body) = reader.finish();
+        self.diagnostics.extend(diagnostics);
+        if self.purpose.records() {
+            self.body.blocks.push(Nested {
+                name: block.name.name.clone(),
+                label: block.label().map(str::to_owned),
+                takes_label,
+                is_required: kind == Kind::Single { is_required: true },
+                is_repeated: kind == Kind::Repeated,
+                body,
+            });
+        }
         value
     }
 
+    /// A block that nobody wrote is read in the place of one, unless it is too deep inside others.
+    fn describe_block<T>(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        read: impl FnOnce(&mut BodyReader<'_>) -> T,
+    ) -> Option<T> {
+        let is_shallow = self.depth < DESCRIBED_DEPTH_MAX;
+        is_shallow.then(|| self.read_block(&empty_block(name), kind, read))
+    }
+
+    /// A top-level block has a label that its reader leaves to others.
+    pub(crate) fn ignore_label(&mut self) {
+        self.label_read = true;
+    }
+
     /// Records what was written but never asked for, and what was written twice.
-    fn finish(mut self) -> Diagnostics {
+    pub(crate) fn finish(mut self) -> (Diagnostics, Body) {
         if !self.label_read && self.block.label.is_some() {
             let name = &self.block.name.name;
-            self.refuse_block(format!("block {name:?} does not support specifying labels"));
+            self.complain(&format!(
+                "block {name:?} does not support specifying labels"
+            ));
         }
         let mut seen = BTreeSet::new();
         for statement in &self.block.body {
@@ -235,7 +366,7 @@ impl<'a> BodyReader<'a> {
                 }
             }
         }
-        self.diagnostics
+        (self.diagnostics, self.body)
     }
 
     fn find_attribute(&self, name: &str) -> Option<&'a Attribute> {
@@ -259,7 +390,12 @@ impl<'a> BodyReader<'a> {
             })
     }
 
-    fn missing(&mut self, message: &str) {
+    /// Whether a refusal may be about the stand-in of a value that nobody knows yet.
+    fn may_be_a_stand_ins_fault(&self) -> bool {
+        self.is_uncertain || self.holds_uncertain
+    }
+
+    fn complain(&mut self, message: &str) {
         self.record(self.block.header, message);
     }
 
@@ -269,12 +405,20 @@ impl<'a> BodyReader<'a> {
     }
 }
 
+/// How often a block may be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Single { is_required: bool },
+    Repeated,
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
+    use crate::decode::decode;
     use crate::parser::parse;
 
     #[derive(Debug, PartialEq)]

@@ -71,25 +71,34 @@ pub fn references(block: &Block) -> Vec<Reference> {
     found
 }
 
+/// The static paths of one expression.
+pub(crate) fn paths(expr: &Expr) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    in_expr(expr, &mut |path, _| found.push(path));
+    found
+}
+
 fn in_block(block: &Block, found: &mut Vec<Reference>) {
     for statement in &block.body {
         match statement {
-            Statement::Attribute(attribute) => in_expr(&attribute.value, &block.source, found),
+            Statement::Attribute(attribute) => in_expr(&attribute.value, &mut |path, span| {
+                found.push(Reference {
+                    path,
+                    span,
+                    source: Arc::clone(&block.source),
+                });
+            }),
             Statement::Block(inner) => in_block(inner, found),
         }
     }
 }
 
-fn in_expr(expr: &Expr, source: &Arc<Source>, found: &mut Vec<Reference>) {
+fn in_expr(expr: &Expr, found: &mut dyn FnMut(Vec<String>, Span)) {
     if let Some(path) = static_path(expr) {
-        found.push(Reference {
-            path,
-            span: expr.span,
-            source: Arc::clone(source),
-        });
+        found(path, expr.span);
         return;
     }
-    let mut visit = |expr: &Expr| in_expr(expr, source, found);
+    let mut visit = |expr: &Expr| in_expr(expr, found);
     match &expr.kind {
         ExprKind::Literal(_) | ExprKind::Identifier(_) => {}
         ExprKind::Array(items) => items.iter().for_each(visit),

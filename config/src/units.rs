@@ -1,7 +1,8 @@
-//! Turns `1h30m` and `10MiB` into numbers.
+//! Turns `1h30m` and `10MiB` into numbers, and numbers into such text.
 //!
 //! Days and longer are not units: their length depends on the calendar.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -42,6 +43,42 @@ impl FromStr for SignedDuration {
     }
 }
 
+/// Hours, minutes and seconds from the first that is not zero on (`1h0m0s`); below a second one unit with a
+/// fraction. What is printed can be read back.
+impl fmt::Display for SignedDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.unsigned_abs();
+        if self.0 < 0 {
+            f.write_str("-")?;
+        }
+        match nanos {
+            0 => f.write_str("0s"),
+            1..1_000 => write!(f, "{nanos}ns"),
+            1_000..1_000_000 => write!(f, "{}\u{b5}s", fraction(nanos, 3)),
+            1_000_000..1_000_000_000 => write!(f, "{}ms", fraction(nanos, 6)),
+            _ => {
+                let minutes = nanos / 60_000_000_000;
+                if minutes >= 60 {
+                    write!(f, "{}h", minutes / 60)?;
+                }
+                if minutes > 0 {
+                    write!(f, "{}m", minutes % 60)?;
+                }
+                write!(f, "{}s", fraction(nanos % 60_000_000_000, 9))
+            }
+        }
+    }
+}
+
+/// A number shifted by so many decimal places, without zeros at the end.
+fn fraction(n: u64, places: u32) -> String {
+    let scale = 10_u64.pow(places);
+    let rest = format!("{:0width$}", n % scale, width = places as usize);
+    let rest = rest.trim_end_matches('0');
+    let point = if rest.is_empty() { "" } else { "." };
+    format!("{}{point}{rest}", n / scale)
+}
+
 fn duration_unit(unit: &str) -> Option<i128> {
     Some(match unit {
         "ns" => 1,
@@ -71,6 +108,23 @@ impl FromStr for ByteSize {
         u64::try_from(bytes)
             .map(Self)
             .map_err(|_| format!("units: invalid {text}"))
+    }
+}
+
+/// In the largest units that leave no fraction: `1GiB512MiB`.
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("0B");
+        }
+        let units = ["EiB", "PiB", "TiB", "GiB", "MiB", "KiB", "B"];
+        for (unit, shift) in units.iter().zip([60, 50, 40, 30, 20, 10, 0]) {
+            let count = (self.0 >> shift) & if shift == 60 { 0xf } else { 0x3ff };
+            if count > 0 {
+                write!(f, "{count}{unit}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -209,5 +263,40 @@ mod tests {
             let message = text.parse::<ByteSize>().unwrap_err();
             assert!(message.starts_with("units: "), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        let table = [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5\u{b5}s"),
+            (100_000_000, "100ms"),
+            (1_500_000_000, "1.5s"),
+            (60_000_000_000, "1m0s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (-90_061_500_000_000, "-25h1m1.5s"),
+            (i64::MIN + 1, "-2562047h47m16.854775807s"),
+        ];
+        for (nanos, want) in table {
+            assert_eq!(SignedDuration(nanos).to_string(), want);
+            assert_eq!(want.parse(), Ok(SignedDuration(nanos)), "{want}");
+        }
+        let table = [
+            (0, "0B"),
+            (7, "7B"),
+            (1536, "1KiB512B"),
+            (50 << 30, "50GiB"),
+            ((1 << 60) + (1023 << 50), "1EiB1023PiB"),
+        ];
+        for (bytes, want) in table {
+            assert_eq!(ByteSize(bytes).to_string(), want);
+            assert_eq!(want.parse(), Ok(ByteSize(bytes)), "{want}");
+        }
+        assert_eq!(
+            ByteSize(u64::MAX).to_string().parse(),
+            Ok(ByteSize(u64::MAX))
+        );
     }
 }

@@ -139,6 +139,9 @@ fn named<T>(
 
 /// Refuses what the files hold where it cannot be used.
 fn check(r: &mut BodyReader<'_>, options: &TlsOptions) {
+    if r.is_text_only() {
+        return;
+    }
     let Err(invalid) = options.check(&SystemClock::shared()) else {
         return;
     };

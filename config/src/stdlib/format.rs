@@ -4,7 +4,7 @@
 //! Never an error: a verb that does not fit prints what is wrong in its place, as `%!d(string=x)`.
 
 use super::argument;
-use crate::from_value::float_text;
+use crate::numbers::float_text;
 use crate::print::quote;
 use crate::value::{CallError, Value};
 
