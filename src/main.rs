@@ -1,11 +1,12 @@
 //! Turns a command line into an exit code.
 //!
-//! `run` is the agent, `demo` the main job on an embedded backend, `wal` works on logs.
+//! `run` is the agent, `fmt` works on configurations, `demo` is the main job on an embedded backend, `wal` works on logs.
 
 #![forbid(unsafe_code)]
 
 mod component;
 mod demo;
+mod format;
 mod run;
 mod server;
 mod telemetry;
@@ -27,6 +28,9 @@ struct Arguments {
 enum Command {
     /// Runs the pipelines of a configuration file.
     Run(run::Options),
+    /// Formats a configuration file.
+    #[command(name = "fmt", visible_alias = "format")]
+    Format(format::Options),
     /// Shows the main job: a load, an outage, a kill, and every sample accounted for.
     Demo(demo::Options),
     /// Looks into the log of a component, checks, repairs, replays it; imports another one.
@@ -37,6 +41,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(options) => run::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Format(options) => format::run(&options),
         Command::Demo(options) => demo::run(options),
         Command::Wal(command) => wal::run(&command),
     };

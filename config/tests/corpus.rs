@@ -131,6 +131,53 @@ fn good_files_parse_to_the_expected_statements() {
 }
 
 #[test]
+fn good_files_are_formatted_as_expected() {
+    let Some(corpus) = corpus() else { return };
+    let mut failures = Vec::new();
+    let files = entries("alloy/parse-ok/");
+    for (file, text, entry) in &files {
+        let want = entry["formatted"].as_str().unwrap();
+        let want = std::fs::read_to_string(corpus.join(want)).unwrap();
+        match config::format(file, text) {
+            Ok(got) if got == want => {
+                if config::format(file, &got).as_ref() != Ok(&got) {
+                    failures.push(format!("{file}: formatted again it is another"));
+                }
+            }
+            Ok(got) => {
+                let differs = got
+                    .lines()
+                    .zip(want.lines())
+                    .position(|(got, want)| got != want);
+                failures.push(format!("{file}: differs at line {differs:?}, from 0"));
+            }
+            Err(all) => failures.push(format!("{file}: {all}")),
+        }
+    }
+    report("fmt", files.len(), &failures);
+}
+
+#[test]
+fn converted_files_are_formatted_already() {
+    let Some(corpus) = corpus() else { return };
+    let mut failures = Vec::new();
+    let mut total = 0;
+    for (_, _, entry) in entries("alloy/convert/") {
+        let Some(expected) = entry["expected_alloy"].as_str() else {
+            continue;
+        };
+        if entry["expected_alloy_parses"].as_bool() == Some(true) {
+            total += 1;
+            let text = std::fs::read_to_string(corpus.join(expected)).unwrap();
+            if config::format(expected, &text).as_ref() != Ok(&text) {
+                failures.push(expected.to_owned());
+            }
+        }
+    }
+    report("fmt of converted", total, &failures);
+}
+
+#[test]
 fn converted_files_parse_to_the_expected_statements() {
     let Some(corpus) = corpus() else { return };
     let mut failures = Vec::new();
