@@ -20,6 +20,16 @@ pub fn parse(text: &str) {
     }
 }
 
+/// Reads text as YAML, and makes a value of it.
+pub fn yaml(text: &str) {
+    match crate::yaml::parse(text) {
+        Ok(node) => {
+            let _value = node.value().to_string();
+        }
+        Err(error) => assert!(!error.message.is_empty()),
+    }
+}
+
 /// Formats text. What comes out must mean the same, with as many comments, and stay as it is when it is
 /// formatted again.
 pub fn format(text: &str) {
@@ -137,6 +147,46 @@ mod tests {
             "array.group_by", "file.path_join",
         ]);
         prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+    }
+
+    /// Text made of the pieces YAML is made of.
+    fn yaml_pieces() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "a",
+            "- ",
+            ": ",
+            "? ",
+            "\n",
+            "  ",
+            "\n  ",
+            "[",
+            "]",
+            "{",
+            "}",
+            ", ",
+            "&a ",
+            "*a",
+            "<<",
+            "|\n",
+            ">-\n",
+            "'",
+            "\"",
+            "\\",
+            "#",
+            "---\n",
+            "...\n",
+            "!!str ",
+            "!x ",
+            "%YAML 1.1\n",
+            "\t",
+            "0x1",
+            "08",
+            "-1",
+            "~",
+            "é",
+            "\0",
+        ]);
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
     }
 
     /// Blanks, line breaks and comments as they may stand where a line break ends nothing.
@@ -283,6 +333,13 @@ mod tests {
         fn any_text_parses_or_is_refused(text in ".*", made in pieces()) {
             super::parse(&text);
             super::parse(&made);
+        }
+
+        #[test]
+        fn any_text_is_yaml_or_is_refused(text in ".*", made in pieces(), yaml in yaml_pieces()) {
+            super::yaml(&text);
+            super::yaml(&made);
+            super::yaml(&yaml);
         }
 
         #[test]

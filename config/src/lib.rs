@@ -8,6 +8,7 @@
 //! | `scanner`, `token` | text to tokens |
 //! | `parser`, `parser::expr`, `ast` | tokens to a tree of blocks, attributes and expressions |
 //! | `references` | a block to the names it needs from elsewhere |
+//! | `yaml` | YAML text to nodes and values |
 //! | `eval`, `literal`, `operators`, `stdlib` | expressions to values |
 //! | `value`, `secret` | the values |
 //! | `from_value`, `numbers`, `handle`, `units` | values to Rust types and back |
@@ -68,6 +69,7 @@ mod stdlib;
 mod token;
 mod units;
 mod value;
+pub mod yaml;
 
 pub use ast::{
     Attribute, BinaryOp, Block, Expr, ExprKind, Field, File, Ident, Literal, LiteralKind,

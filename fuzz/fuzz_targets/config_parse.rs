@@ -5,4 +5,5 @@ libfuzzer_sys::fuzz_target!(|data: &str| {
     config::fuzz::format(data);
     config::fuzz::evaluate(data);
     config::fuzz::decode(data);
+    config::fuzz::yaml(data);
 });
