@@ -1,10 +1,11 @@
 //! Turns a command line into an exit code.
 //!
-//! `run` is the agent, `fmt` works on configurations, `demo` is the main job on an embedded backend, `wal` works on logs.
+//! `run` is the agent, `fmt` and `convert` work on configurations, `demo` is the main job on an embedded backend, `wal` works on logs.
 
 #![forbid(unsafe_code)]
 
 mod component;
+mod convert;
 mod demo;
 mod format;
 mod run;
@@ -31,6 +32,8 @@ enum Command {
     /// Formats a configuration file.
     #[command(name = "fmt", visible_alias = "format")]
     Format(format::Options),
+    /// Converts the configuration of another program.
+    Convert(convert::Options),
     /// Shows the main job: a load, an outage, a kill, and every sample accounted for.
     Demo(demo::Options),
     /// Looks into the log of a component, checks, repairs, replays it; imports another one.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(options) => run::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Format(options) => format::run(&options),
+        Command::Convert(options) => convert::run(&options),
         Command::Demo(options) => demo::run(options),
         Command::Wal(command) => wal::run(&command),
     };
