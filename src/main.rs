@@ -4,22 +4,25 @@
 
 #![forbid(unsafe_code)]
 
+mod completions;
 mod component;
 mod convert;
 mod demo;
 mod format;
 mod run;
+mod run_flags;
 mod server;
 mod telemetry;
+mod version;
 mod wal;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// A telemetry store-and-forward agent: what it acknowledges is on disk and gets delivered.
 #[derive(Debug, Parser)]
-#[command(name = "penstock", version, arg_required_else_help = true)]
+#[command(name = "penstock", version = version::VERSION.as_str(), arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -34,6 +37,8 @@ enum Command {
     Format(format::Options),
     /// Converts the configuration of another program.
     Convert(convert::Options),
+    /// Prints what a shell needs to complete the commands.
+    Completions(completions::Options),
     /// Shows the main job: a load, an outage, a kill, and every sample accounted for.
     Demo(demo::Options),
     /// Looks into the log of a component, checks, repairs, replays it; imports another one.
@@ -46,6 +51,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Format(options) => format::run(&options),
         Command::Convert(options) => convert::run(&options),
+        Command::Completions(options) => completions::run(&options, Arguments::command()),
         Command::Demo(options) => demo::run(options),
         Command::Wal(command) => wal::run(&command),
     };

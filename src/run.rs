@@ -70,6 +70,8 @@ pub(crate) struct Options {
         default_value = "auto"
     )]
     io_engine: String,
+    #[command(flatten)]
+    flags: Box<crate::run_flags::RunFlags>,
 }
 
 /// A duration of the configuration language, such as `1m30s`.
@@ -85,6 +87,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let plan = load(&options.config)?;
     logs::start(plan.logging)?;
+    options.flags.check()?;
     let control = Builder::new_current_thread()
         .enable_all()
         .build()
