@@ -10,6 +10,7 @@
 
 mod account;
 mod bad_input;
+mod commands;
 mod common;
 mod demo;
 mod device;

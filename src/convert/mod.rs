@@ -85,6 +85,9 @@ fn convert(options: &Options, input: &mut dyn Read, output: &mut dyn Write) -> a
             .with_context(|| format!("cannot write {}", report.display()))?;
     }
     refuse(&findings, options.bypass_errors)?;
+    if options.report.is_none() {
+        tell(&findings);
+    }
     match &options.output {
         Some(file) => std::fs::write(file, converted)
             .with_context(|| format!("cannot write {}", file.display())),
@@ -111,6 +114,11 @@ pub(crate) fn convert_text(format: Format, text: &str, extra_args: &str) -> (Str
 fn critical(message: &str) -> (String, Vec<Finding>) {
     let (level, message) = (Level::Critical, message.to_owned());
     (String::new(), vec![Finding { level, message }])
+}
+
+#[expect(clippy::print_stderr, reason = "stdout has the result")]
+fn tell(findings: &[Finding]) {
+    eprint!("{}", listed(findings));
 }
 
 /// One line each; the rest of a finding of several lines follows it.

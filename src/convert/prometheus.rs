@@ -215,6 +215,33 @@ mod tests {
     }
 
     #[test]
+    fn no_part_of_a_configuration_makes_it_panic() {
+        let mut texts = vec!["a: [1, {b: &c d}]\nscrape_configs: [{job_name: {}}]\n".to_owned()];
+        for entry in corpus()
+            .into_iter()
+            .flat_map(|dir| std::fs::read_dir(dir).unwrap())
+        {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "yaml") {
+                texts.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+        for text in texts {
+            let lines: Vec<&str> = text.lines().collect();
+            for at in 0..lines.len() {
+                let without = [&lines[..at], &lines[at + 1..]].concat().join("\n");
+                let deeper = text.replacen(lines[at], &format!("  {}", lines[at]), 1);
+                let emptied = text.replacen(lines[at], lines[at].split(':').next().unwrap(), 1);
+                for text in [without, deeper, emptied, lines[..at].join("\n")] {
+                    let (converted, findings) = prometheus(&text);
+                    let is_critical = findings.iter().any(|one| one.level == Level::Critical);
+                    assert_eq!(converted.is_empty(), is_critical, "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_configuration_is_critical() {
         for (text, want) in [
             (
