@@ -11,7 +11,6 @@
 //! | `rejected`, `tenants` | dead letters, tenants -> JSON |
 //! | `stream` | edges, passing samples -> endless answers |
 //! | `support` | the agent, watched for a while -> a zip file |
-//! | `page`, `assets` | paths -> the files of the page |
 //! | `history` | counters and gauges, each ten seconds -> the values of an hour |
 //! | `meter` | counters, each second -> rates, and when a backlog is gone |
 //!
@@ -22,7 +21,6 @@
 //! Handlers run on the control thread and answer from memory; what reads files or walks series is moved
 //! to a thread for blocking work.
 
-mod assets;
 mod cardinality;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -30,7 +28,6 @@ mod history;
 mod json;
 mod meter;
 mod model;
-mod page;
 mod plan;
 mod rejected;
 mod request;
@@ -139,7 +136,7 @@ impl Web {
         };
         match below.strip_prefix("api/v0/web/") {
             Some(path) => self.api(path, asked).await,
-            None => page::at(below, &self.prefix, asked),
+            None => not_found(),
         }
     }
 
