@@ -556,11 +556,12 @@ fn bundle(port: u16) -> Vec<(String, String)> {
     stream.read_to_end(&mut all).unwrap();
     let body = all.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
     let mut archive = ZipArchive::new(Cursor::new(&all[body..])).unwrap();
+    let count = archive.len();
     let read = |at| {
         let mut file = archive.by_index(at).unwrap();
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
-        (file.name().to_owned(), text)
+        (file.name().unwrap().into_owned(), text)
     };
-    (0..archive.len()).map(read).collect()
+    (0..count).map(read).collect()
 }
