@@ -235,7 +235,11 @@ impl Web {
 }
 
 fn not_found() -> Answer {
-    text(StatusCode::NOT_FOUND, "there is nothing of that name\n")
+    let known = "/metrics, /-/ready, /-/healthy and the API of docs/operations.md";
+    text(
+        StatusCode::NOT_FOUND,
+        format!("there is nothing of that name; there are {known}\n"),
+    )
 }
 
 /// Runs what may wait for a disk on a thread for that.
