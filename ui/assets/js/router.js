@@ -1,0 +1,38 @@
+/**
+ * Turns the fragment of the address into a page and its parameters.
+ *
+ * Fragments, as then every address of the page is one file on the server: it works below any path
+ * prefix, known to the agent or only to a proxy before it.
+ */
+
+/** @typedef {{page: string, parameter: string}} Route */
+
+const PAGES = new Set(["overview", "components", "reservoir", "cardinality", "debug", "cluster"]);
+
+/**
+ * "#/components/a%2Fb" is page "components" with parameter "a/b"; what is unknown is "missing".
+ *
+ * @param {string} fragment
+ * @returns {Route}
+ */
+export function parse(fragment) {
+  const path = fragment.replace(/^#?\/?/, "").replace(/\/$/, "");
+  const [first, ...rest] = path.split("/");
+  const page = first === "" ? "overview" : decoded(first);
+  const parameter = decoded(rest.join("/"));
+  return PAGES.has(page) ? { page, parameter } : { page: "missing", parameter: decoded(path) };
+}
+
+/** The fragment of a page. */
+export function link(page, parameter = "") {
+  if (parameter !== "") return `#/${page}/${encodeURIComponent(parameter)}`;
+  return page === "overview" ? "#/" : `#/${page}`;
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
