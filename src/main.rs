@@ -10,6 +10,7 @@ mod run;
 mod server;
 mod telemetry;
 mod wal;
+mod web;
 
 use std::process::ExitCode;
 

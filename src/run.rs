@@ -25,9 +25,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use wal::{IoEngine, SharedClock, Store, StoreOptions, SystemClock};
 
 use crate::component::{self, Plan, RemoteWrite};
-use crate::server::{Server, State};
+use crate::server::Server;
 use crate::telemetry::logs;
 use crate::telemetry::metrics::{EndpointSource, ReceiverSource, Sources, StoreSource};
+use crate::web::{AgentInfo, Outline, PlanModel, Prefix, Web};
 
 /// How long requests in flight may take once the agent stops.
 const ACCEPTED_GRACE: Duration = Duration::from_secs(5);
@@ -52,6 +53,14 @@ pub(crate) struct Options {
         default_value = "127.0.0.1:12345"
     )]
     listen_addr: String,
+    /// Where the page and its API are at that address.
+    #[arg(
+        long = "server.http.ui-path-prefix",
+        value_name = "PATH",
+        default_value = "/",
+        value_parser = Prefix::new
+    )]
+    ui_path_prefix: Prefix,
     /// How long a stop may go on shipping; what is left stays on disk for the next start.
     #[arg(
         long = "feature.component-shutdown-deadline",
@@ -191,6 +200,7 @@ impl Agent {
         let engine = choose_engine(&options.io_engine)?;
         let address = own_address(&options.listen_addr)?;
         let server = Server::listen(address, &plan.http, &clock).await?;
+        let outline = Outline::of(&plan);
         let stores = open_stores(options, &plan.writers, &clock)?;
         let threads = options.ingest_threads.map_or_else(cores, NonZeroUsize::get);
         let settings = ShardsOptions {
@@ -236,9 +246,13 @@ impl Agent {
             .iter()
             .map(|e| e.position.clone())
             .collect();
-        let state = Arc::new(State::new(sources));
-        let server = tokio::spawn(server.serve(state.clone()));
-        state.set_ready();
+        let web = {
+            let about = about(options, &outline, clock.unix_ms(), threads);
+            let model = PlanModel::new(outline, sources, about);
+            Arc::new(Web::new(Arc::new(model), options.ui_path_prefix.clone()))
+        };
+        let server = tokio::spawn(own_address_served(server, Arc::clone(&web)));
+        web.set_ready();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             io_engine = engine.as_str(),
@@ -352,6 +366,29 @@ fn choose_engine(setting: &str) -> anyhow::Result<IoEngine> {
             Ok(engine)
         }
         other => bail!("--storage.io-engine must be auto, io_uring or portable, not {other:?}"),
+    }
+}
+
+/// What the page says about this process.
+fn about(options: &Options, outline: &Outline, started_ms: i64, threads: usize) -> AgentInfo {
+    let hostname = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    AgentInfo {
+        hostname,
+        started_ms,
+        threads,
+        storage_path: options.storage_path.display().to_string(),
+        config: outline.config(&options.config, started_ms),
+        ..AgentInfo::default()
+    }
+}
+
+async fn own_address_served(server: Server, web: Arc<Web>) {
+    tokio::select! {
+        () = server.serve(Arc::clone(&web)) => {}
+        () = web.measure() => {}
     }
 }
 

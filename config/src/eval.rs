@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::arguments::{Argument, Kept};
 use crate::ast::{Expr, ExprKind, Ident};
 use crate::diag::Diagnostic;
 use crate::literal::literal_value;
@@ -19,12 +20,26 @@ use crate::value::{CallError, Object, Step, Type, Value, ValueError};
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     variables: Object,
+    /// Where to keep the arguments of blocks that are read, if anywhere.
+    pub(crate) kept: Option<Kept>,
 }
 
 impl Scope {
     /// A scope that knows only the standard library.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Keeps what every block read within it was given.
+    #[must_use]
+    pub fn keep_arguments(mut self) -> Self {
+        self.kept.get_or_insert_default();
+        self
+    }
+
+    /// What the block of this id was given, in the order it is written, if that was kept.
+    pub fn arguments(&self, id: &str) -> Vec<Argument> {
+        self.kept.as_ref().map_or_else(Vec::new, |kept| kept.of(id))
     }
 
     /// Gives a name a value, replacing the present one.

@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::arguments::hidden;
 use crate::secret::{OptionalSecret, Secret};
 use crate::units::{ByteSize, SignedDuration};
 use crate::value::{Capsule, Type, Value, ValueError};
@@ -26,6 +27,15 @@ pub trait FromValue: Sized {
     /// # Errors
     /// The value, or a part of it, has a type or a content that cannot be assigned.
     fn from_value(value: &Value) -> Result<Self, ValueError>;
+
+    /// The value as it may be shown: without what is a secret as this type.
+    fn shown(value: &Value) -> Value {
+        match value {
+            Value::Secret(_) => hidden(),
+            Value::OptionalSecret(secret) if secret.is_secret() => hidden(),
+            other => other.clone(),
+        }
+    }
 }
 
 /// Converts a value, `null` included.
@@ -223,6 +233,13 @@ impl FromValue for Secret {
             _ => Err(ValueError::wrong_type(Type::Capsule, value)),
         }
     }
+
+    fn shown(value: &Value) -> Value {
+        match value {
+            Value::Null => Value::Null,
+            _ => hidden(),
+        }
+    }
 }
 
 impl FromValue for OptionalSecret {
@@ -248,6 +265,10 @@ impl<T: FromValue> FromValue for Option<T> {
     fn from_value(value: &Value) -> Result<Self, ValueError> {
         T::from_value(value).map(Some)
     }
+
+    fn shown(value: &Value) -> Value {
+        T::shown(value)
+    }
 }
 
 impl<T: FromValue> FromValue for Vec<T> {
@@ -261,6 +282,14 @@ impl<T: FromValue> FromValue for Vec<T> {
         };
         let item = |(index, item)| convert(item).map_err(|e: ValueError| e.in_element(index));
         items.iter().enumerate().map(item).collect()
+    }
+
+    fn shown(value: &Value) -> Value {
+        match value {
+            Value::Array(items) => items.iter().map(T::shown).collect::<Vec<_>>().into(),
+            // It is refused anyway.
+            other => T::shown(other),
+        }
     }
 }
 
@@ -278,6 +307,15 @@ impl<T: FromValue> FromValue for BTreeMap<String, T> {
             Err(error) => Err(ValueError::in_field(error, name)),
         };
         fields.iter().map(field).collect()
+    }
+
+    fn shown(value: &Value) -> Value {
+        let Some(fields) = value.as_object() else {
+            return T::shown(value);
+        };
+        let fields = fields.iter();
+        let shown = fields.map(|(name, field)| (name.clone(), T::shown(field)));
+        shown.collect::<BTreeMap<_, _>>().into()
     }
 }
 

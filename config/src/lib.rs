@@ -11,7 +11,7 @@
 //! | `eval`, `literal`, `operators`, `stdlib` | expressions to values |
 //! | `value`, `secret` | the values |
 //! | `from_value`, `units` | values to Rust types |
-//! | `reader` | a block's body to a component's arguments |
+//! | `reader`, `arguments` | a block's body to a component's arguments, and to a tree that can be shown |
 //! | `diag`, `pretty`, `print` | findings to text |
 //!
 //! A component's arguments are read like this:
@@ -38,6 +38,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod ast;
 mod diag;
 mod eval;
@@ -59,6 +60,7 @@ mod token;
 mod units;
 mod value;
 
+pub use arguments::Argument;
 pub use ast::{
     Attribute, BinaryOp, Block, Expr, ExprKind, Field, File, Ident, Literal, LiteralKind,
     Statement, UnaryOp,

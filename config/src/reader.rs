@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::arguments::{Argument, Shown};
 use crate::ast::{Attribute, Block, Statement};
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::eval::{Scope, blame, evaluate};
@@ -30,8 +31,12 @@ pub fn decode<T>(
     let mut reader = BodyReader::new(block, scope);
     reader.label_read = true;
     let value = read(&mut reader);
+    let shown = std::mem::take(&mut reader.shown).finish();
     let mut diagnostics = reader.finish();
     if diagnostics.is_empty() {
+        if let Some(kept) = &scope.kept {
+            kept.keep(block.id(), shown);
+        }
         return Ok(value);
     }
     diagnostics.sort_by_position();
@@ -46,6 +51,7 @@ pub struct BodyReader<'a> {
     attributes: BTreeSet<&'a str>,
     blocks: BTreeSet<&'a str>,
     label_read: bool,
+    shown: Shown,
     diagnostics: Diagnostics,
 }
 
@@ -57,6 +63,7 @@ impl<'a> BodyReader<'a> {
             attributes: BTreeSet::new(),
             blocks: BTreeSet::new(),
             label_read: false,
+            shown: Shown::default(),
             diagnostics: Diagnostics::new(),
         }
     }
@@ -185,6 +192,11 @@ impl<'a> BodyReader<'a> {
     fn convert<T: FromValue>(&mut self, attribute: &Attribute) -> T {
         let source = &self.block.source;
         let result = evaluate(&attribute.value, self.scope, source).and_then(|value| {
+            if self.scope.kept.is_some() {
+                let (name, value) = (attribute.name.name.clone(), T::shown(&value));
+                let argument = Argument::Attribute { name, value };
+                self.shown.add(attribute.span(), argument);
+            }
             convert(&value).map_err(|error| blame(source, &attribute.value, &error))
         });
         result.unwrap_or_else(|error| {
@@ -196,6 +208,12 @@ impl<'a> BodyReader<'a> {
     fn read_block<T>(&mut self, block: &Block, read: impl FnOnce(&mut BodyReader<'_>) -> T) -> T {
         let mut reader = BodyReader::new(block, self.scope);
         let value = read(&mut reader);
+        let argument = Argument::Block {
+            name: block.name.name.clone(),
+            label: block.label().unwrap_or_default().to_owned(),
+            body: std::mem::take(&mut reader.shown).finish(),
+        };
+        self.shown.add(block.span, argument);
         self.diagnostics.extend(reader.finish());
         value
     }

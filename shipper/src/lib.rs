@@ -88,6 +88,6 @@ pub use http::{
     SigV4Options, TlsOptions, TlsVersion,
 };
 pub use options::{EndpointOptions, MetadataOptions, Priority, ProtobufMessage, QueueOptions};
-pub use stats::{Counts, Snapshot, Stats};
+pub use stats::{Counts, Phase, Snapshot, Stats};
 pub use transport::Transport;
 pub use wal::DropReason;

@@ -7,6 +7,7 @@
 //! Every unknown name, wrong type, missing attribute, reference into nothing and cycle is a
 //! diagnostic with its place. All blocks are looked at, so that one run shows all of them.
 
+mod described;
 mod http_client;
 mod http_service;
 mod logging;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use config::{Block, Capsule, CapsuleKind, Diagnostic, Diagnostics, File, Handle, Scope, Target};
 use ingest::Path;
 
+pub(crate) use described::Described;
 pub(crate) use http_service::{HttpService, PathAuth};
 pub(crate) use logging::{Logging, Logs};
 pub(crate) use receive_http::ReceiveHttp;
@@ -76,6 +78,10 @@ pub(crate) struct Plan {
     pub(crate) relabels: Vec<Relabel>,
     /// Where data comes in.
     pub(crate) receivers: Vec<ReceiveHttp>,
+    /// Every block as it can be shown, in the order of the files.
+    pub(crate) described: Vec<Described>,
+    /// The files themselves: name and text.
+    pub(crate) sources: Vec<(String, String)>,
 }
 
 /// Evaluates the blocks of all files of a configuration.
@@ -87,7 +93,7 @@ pub(crate) fn plan(files: &[File]) -> Result<Plan, Diagnostics> {
     let nodes = nodes(&blocks)?;
     let order = evaluation_order(&blocks, &nodes)?;
     let mut plan = Plan::default();
-    let mut scope = Scope::new();
+    let mut scope = Scope::new().keep_arguments();
     let mut diagnostics = Diagnostics::new();
     for at in order {
         if let Err(found) = evaluate(blocks[at], &mut scope, &mut plan) {
@@ -95,6 +101,9 @@ pub(crate) fn plan(files: &[File]) -> Result<Plan, Diagnostics> {
         }
     }
     if diagnostics.is_empty() {
+        plan.described = described::describe(&blocks, &nodes, &scope);
+        let text = |file: &File| (file.source.name().to_owned(), file.source.text().to_owned());
+        plan.sources = files.iter().map(text).collect();
         Ok(plan)
     } else {
         Err(diagnostics)

@@ -260,6 +260,12 @@ impl Endpoint {
         self.state.acked()
     }
 
+    /// What of that is saved: a start after a crash goes on from here.
+    #[must_use]
+    pub fn saved(&self) -> Position {
+        self.state.saved()
+    }
+
     /// The acknowledged position and how many records of the log lie before it.
     #[must_use]
     pub fn mark(&self) -> Mark {

@@ -8,6 +8,7 @@
 //! | `sync.rs`, `durable.rs` | group commit, and waiting for it |
 //! | `reader.rs`, `tail.rs` | frames of a segment, checked; reading on behalf of an endpoint |
 //! | `endpoint.rs`, `tally.rs` | an endpoint's durable position, and what became of every record |
+//! | `overview.rs` | the segments of a running store, to look at |
 //! | `quota.rs` | the account of disk taken |
 //! | `keeper.rs`, `limits.rs` | segments ahead, positions saved, acked segments removed; how far endpoints may be behind |
 //! | `recover.rs`, `ledger.rs`, `quarantine.rs` | opening after any stop, and what was lost: where, and its bytes |
@@ -38,6 +39,7 @@ mod keeper;
 mod ledger;
 mod limits;
 mod open;
+mod overview;
 mod position;
 mod progress;
 mod quarantine;
@@ -68,6 +70,7 @@ pub use frame::fuzz;
 pub use header::FORMAT_VERSION;
 pub use ledger::{ALL_ENDPOINTS, Loss, LostBytes};
 pub use limits::{LagLimits, OnFull};
+pub use overview::{SegmentInfo, SegmentState};
 pub use position::{Mark, Position, SeriesRef};
 pub use progress::Ahead;
 pub use random::{Random, SharedRandom, SystemRandom};

@@ -1,0 +1,1 @@
+//! The endpoints over a model that says what a test wants.
