@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `model` | the running agent -> what this needs of it, as a trait |
 //! | `plan` | the plan of a start -> such a model |
+//! | `assets` | the files of `ui/` -> answers |
 //! | `request` | paths and queries -> what is asked for |
 //! | `json` | components and values -> JSON, without secrets |
 //! | `reservoir` | stores and endpoints -> how full, how far behind, since when and until when |
@@ -16,6 +17,7 @@
 //! Handlers run on the control thread and answer from memory; what reads files or walks series is moved
 //! to a thread for blocking work.
 
+mod assets;
 #[cfg(test)]
 pub(crate) mod fake;
 mod json;
@@ -90,7 +92,7 @@ impl Web {
         };
         match below.strip_prefix("api/v0/web/") {
             Some(path) => self.api(path, asked).await,
-            None => not_found(),
+            None => assets::answer(below, asked),
         }
     }
 

@@ -7,6 +7,8 @@
 
 /** @typedef {{page: string, parameter: string}} Route */
 
+/** How others call these pages: their bookmarks work. */
+const ALIASES = { component: "components", graph: "overview", clustering: "cluster", peers: "cluster" };
 const PAGES = new Set(["overview", "components", "reservoir", "cardinality", "debug", "cluster"]);
 
 /**
@@ -18,7 +20,8 @@ const PAGES = new Set(["overview", "components", "reservoir", "cardinality", "de
 export function parse(fragment) {
   const path = fragment.replace(/^#?\/?/, "").replace(/\/$/, "");
   const [first, ...rest] = path.split("/");
-  const page = first === "" ? "overview" : decoded(first);
+  const name = first === "" ? "overview" : decoded(first);
+  const page = Object.hasOwn(ALIASES, name) ? ALIASES[name] : name;
   const parameter = decoded(rest.join("/"));
   return PAGES.has(page) ? { page, parameter } : { page: "missing", parameter: decoded(path) };
 }

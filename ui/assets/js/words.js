@@ -11,7 +11,7 @@ import { bytes, duration, rate } from "./format.js";
 /** @typedef {{tone: Tone, title: string, text: string}} Words */
 
 /** Less than this behind is what a batch takes anyhow. */
-const KEEPS_UP_SECONDS = 15;
+const KEEPS_UP_SECONDS = 5;
 /** A disk this full deserves a look. */
 const NEARLY_FULL = 0.85;
 
@@ -32,7 +32,9 @@ export function endpointWords(endpoint) {
       return { tone: "idle", title: "Idle", text: "it has everything there is" };
     default:
       if (endpoint.lagSeconds !== null && endpoint.lagSeconds > KEEPS_UP_SECONDS) {
-        return { tone: "busy", title: "Delivering", text: `${behind}; ${etaWords(endpoint)}` };
+        const isShrinking = endpoint.etaSeconds !== null;
+        const [tone, title] = isShrinking ? ["busy", "Catching up"] : ["warn", "Behind"];
+        return { tone, title, text: `${behind}; ${etaWords(endpoint)}` };
       }
       return { tone: "good", title: "Delivering", text: `keeps up, ${behind}` };
   }
