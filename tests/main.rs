@@ -10,6 +10,7 @@
 
 mod account;
 mod bad_input;
+mod browser;
 mod common;
 mod demo;
 mod device;

@@ -263,15 +263,25 @@ mod tests {
     #[test]
     fn nothing_points_outside_and_no_markup_is_made_of_data() {
         let never = [
-            "://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(",
-            "new Function", "srcdoc", "DOMParser", "javascript:", "cssText",
+            "://",
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "srcdoc",
+            "DOMParser",
+            "javascript:",
+            "cssText",
         ];
         for (path, text) in texts() {
             let text = text.replace(SVG, "");
             for word in never {
                 assert!(!text.contains(word), "{path}: {word}");
             }
-            let is_inline = path.ends_with(".html") && (text.contains("<style") || text.contains(" style=\"") || text.contains(" on"));
+            let is_inline = path.ends_with(".html")
+                && (text.contains("<style") || text.contains(" style=\"") || text.contains(" on"));
             assert!(!is_inline, "{path}: the policy allows nothing inline");
         }
     }
