@@ -26,6 +26,7 @@ use wal::{IoEngine, SharedClock, Store, StoreOptions, SystemClock};
 
 use crate::component::{self, Plan, RemoteWrite};
 use crate::server::Server;
+use crate::telemetry::capture::Capture;
 use crate::telemetry::logs;
 use crate::telemetry::metrics::{EndpointSource, ReceiverSource, Sources, StoreSource};
 use crate::web::{AgentInfo, Outline, PlanModel, Prefix, Web};
@@ -61,6 +62,9 @@ pub(crate) struct Options {
         value_parser = Prefix::new
     )]
     ui_path_prefix: Prefix,
+    /// Nobody gets a support bundle.
+    #[arg(long = "server.http.disable-support-bundle")]
+    disable_support_bundle: bool,
     /// How long a stop may go on shipping; what is left stays on disk for the next start.
     #[arg(
         long = "feature.component-shutdown-deadline",
@@ -81,6 +85,31 @@ pub(crate) struct Options {
     io_engine: String,
 }
 
+impl Options {
+    /// Every flag and its value.
+    fn in_force(&self, threads: usize) -> Vec<(&'static str, String)> {
+        let deadline = self.shutdown_deadline.as_secs_f64();
+        vec![
+            (
+                "feature.component-shutdown-deadline",
+                format!("{deadline}s"),
+            ),
+            ("ingest.threads", threads.to_string()),
+            (
+                "server.http.disable-support-bundle",
+                self.disable_support_bundle.to_string(),
+            ),
+            ("server.http.listen-addr", self.listen_addr.clone()),
+            (
+                "server.http.ui-path-prefix",
+                self.ui_path_prefix.as_str().to_owned(),
+            ),
+            ("storage.io-engine", self.io_engine.clone()),
+            ("storage.path", self.storage_path.display().to_string()),
+        ]
+    }
+}
+
 /// A duration of the configuration language, such as `1m30s`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     use config::FromValue;
@@ -93,7 +122,8 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Why it could not start, or that a log failed while it ran.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let plan = load(&options.config)?;
-    logs::start(plan.logging)?;
+    let capture = logs::start(plan.logging)?;
+    let capture = (!options.disable_support_bundle).then_some(capture);
     let control = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -101,7 +131,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     control.block_on(async {
         // Signals first: one that comes while logs recover must not kill.
         let mut signals = Signals::new()?;
-        let agent = Agent::start(options, plan).await?;
+        let agent = Agent::start(options, plan, capture).await?;
         let reason = agent.wait(&mut signals).await;
         agent
             .stop(options.shutdown_deadline, reason, &mut signals)
@@ -195,7 +225,11 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(options: &Options, plan: Plan) -> anyhow::Result<Self> {
+    async fn start(
+        options: &Options,
+        plan: Plan,
+        capture: Option<Capture>,
+    ) -> anyhow::Result<Self> {
         let clock = SystemClock::shared();
         let engine = choose_engine(&options.io_engine)?;
         let address = own_address(&options.listen_addr)?;
@@ -249,7 +283,8 @@ impl Agent {
         let web = {
             let about = about(options, &outline, clock.unix_ms(), threads);
             let model = PlanModel::new(outline, sources, about);
-            Arc::new(Web::new(Arc::new(model), options.ui_path_prefix.clone()))
+            let prefix = options.ui_path_prefix.clone();
+            Arc::new(Web::new(Arc::new(model), prefix, capture))
         };
         let server = tokio::spawn(own_address_served(server, Arc::clone(&web)));
         web.set_ready();
@@ -381,6 +416,7 @@ fn about(options: &Options, outline: &Outline, started_ms: i64, threads: usize) 
         threads,
         storage_path: options.storage_path.display().to_string(),
         config: outline.config(&options.config, started_ms),
+        flags: options.in_force(threads),
         ..AgentInfo::default()
     }
 }

@@ -7,13 +7,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
+use super::capture::Capture;
 use crate::component::{Logging, Logs};
 
-/// Starts logging for the rest of the process.
+/// Starts logging for the rest of the process; lines can be captured as well.
 ///
 /// # Errors
 /// If it was started before.
-pub(crate) fn start(logging: Logging) -> anyhow::Result<()> {
+pub(crate) fn start(logging: Logging) -> anyhow::Result<Capture> {
     // What libraries say below a warning is about them, not about the pipeline.
     let filter = format!("{},hyper=warn,reqwest=warn,rustls=warn", logging.level);
     let filter = EnvFilter::builder().parse(filter)?;
@@ -29,10 +30,12 @@ pub(crate) fn start(logging: Logging) -> anyhow::Result<()> {
             .with_writer(std::io::stderr)
             .boxed(),
     };
+    let (capture, captured) = Capture::new();
     Registry::default()
         .with(layer.with_filter(filter))
+        .with(captured)
         .try_init()?;
-    Ok(())
+    Ok(capture)
 }
 
 /// Writes why the process ends: diagnostics with their source lines, anything else in one line.

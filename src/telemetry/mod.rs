@@ -1,5 +1,6 @@
 //! Turns what the agent does into log lines and metrics.
 
+pub(crate) mod capture;
 pub(crate) mod families;
 pub(crate) mod logs;
 pub(crate) mod metrics;

@@ -103,8 +103,8 @@ pub(super) fn answer(below: &str, asked: &Asked<'_>) -> Answer {
     let path = if below.is_empty() { PAGE } else { below };
     match ASSETS.iter().find(|asset| asset.path == path) {
         Some(asset) => file(asset, asked),
-        None if path.starts_with("assets/") => {
-            text(StatusCode::NOT_FOUND, "the page has no such file\n")
+        None if path.starts_with("assets/") || path.starts_with("api/") => {
+            text(StatusCode::NOT_FOUND, "there is nothing of that name\n")
         }
         None => {
             let up = "../".repeat(path.matches('/').count());
@@ -319,7 +319,9 @@ mod tests {
             assert_eq!(answer.status(), StatusCode::TEMPORARY_REDIRECT);
             assert_eq!(answer.headers()[LOCATION], to, "{path}");
         }
-        let missing = answer("assets/js/none.js", &asked("/assets/js/none.js", &headers));
-        assert_eq!(missing.status(), StatusCode::NOT_FOUND);
+        for below in ["assets/js/none.js", "api/v0/other"] {
+            let missing = answer(below, &asked(&format!("/{below}"), &headers));
+            assert_eq!(missing.status(), StatusCode::NOT_FOUND);
+        }
     }
 }

@@ -83,5 +83,5 @@ pub(crate) fn web(server: &Arc<ServerStats>) -> Arc<Web> {
         server: Arc::clone(server),
         ..Fake::default()
     };
-    Arc::new(Web::new(Arc::new(fake), Prefix::new("/").unwrap()))
+    Arc::new(Web::new(Arc::new(fake), Prefix::new("/").unwrap(), None))
 }

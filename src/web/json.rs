@@ -101,7 +101,7 @@ fn value(of: &Config) -> Value {
 }
 
 /// A text in which no url has a user or a password.
-fn without_userinfo(text: &str) -> String {
+pub(super) fn without_userinfo(text: &str) -> String {
     let mut shown = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("://") {

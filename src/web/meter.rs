@@ -12,14 +12,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::MissedTickBehavior;
 
-use super::model::Model;
 use crate::telemetry::families::float;
 use crate::telemetry::metrics::Sources;
 
-/// How often numbers are read.
-const STEP: Duration = Duration::from_secs(1);
 /// Rates are those of the last ten seconds.
 const WINDOW: usize = 11;
 /// Receivers, stores and endpoints.
@@ -64,17 +60,6 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Reads for as long as it is polled.
-    #[expect(clippy::infinite_loop, reason = "ends when its task is aborted")]
-    pub(super) async fn run(&self, model: &dyn Model) {
-        let mut ticks = tokio::time::interval(STEP);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.read(&model.sources());
-        }
-    }
-
     /// Reads everything once; what is gone is forgotten.
     pub(super) fn read(&self, sources: &Sources) {
         let now = sources.clock.monotonic();
@@ -101,7 +86,8 @@ impl Meter {
     }
 }
 
-fn all(sources: &Sources) -> Vec<(Metered, Reading)> {
+/// Everything as it is now.
+pub(super) fn all(sources: &Sources) -> Vec<(Metered, Reading)> {
     let mut all = Vec::new();
     for source in &sources.receivers {
         let samples = source.stats.by_shard().map(|(_, samples)| samples).sum();

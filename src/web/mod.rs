@@ -8,6 +8,11 @@
 //! | `request` | paths and queries -> what is asked for |
 //! | `json` | components and values -> JSON, without secrets |
 //! | `reservoir` | stores and endpoints -> how full, how far behind, since when and until when |
+//! | `cardinality` | the series of a store -> metrics, labels and pairs with most of them |
+//! | `rejected`, `tenants` | dead letters, tenants -> JSON |
+//! | `stream` | edges, passing samples -> endless answers |
+//! | `support` | the agent, watched for a while -> a zip file |
+//! | `history` | counters and gauges, each ten seconds -> the values of an hour |
 //! | `meter` | counters, each second -> rates, and when a backlog is gone |
 //!
 //! # Invariants
@@ -18,36 +23,61 @@
 //! to a thread for blocking work.
 
 mod assets;
+mod cardinality;
 #[cfg(test)]
 pub(crate) mod fake;
+mod history;
 mod json;
 mod meter;
 mod model;
 mod plan;
+mod rejected;
 mod request;
 mod reservoir;
+mod stream;
+mod support;
+mod tenants;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 
 use crate::server::{Answer, json, text};
+use crate::telemetry::capture::Capture;
 use crate::telemetry::metrics::Sources;
 
+use cardinality::{TOP_MAX, Walks};
+use history::History;
 use meter::Meter;
 pub(crate) use model::{AgentInfo, Model};
 pub(crate) use plan::{Outline, PlanModel};
 pub(crate) use request::{Asked, Prefix, decoded};
+use stream::Streams;
+
+/// How often numbers are read.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+const LETTERS: usize = 50;
+const LETTERS_MAX: usize = 1000;
+const TOP: usize = 20;
 
 /// Everything the own server tells.
 pub(crate) struct Web {
     model: Arc<dyn Model>,
     prefix: Prefix,
+    /// None: there are no support bundles.
+    capture: Option<Capture>,
     meter: Meter,
+    history: History,
+    walks: Walks,
+    streams: Streams,
+    bundles: Semaphore,
     is_ready: AtomicBool,
 }
 
@@ -58,11 +88,16 @@ impl std::fmt::Debug for Web {
 }
 
 impl Web {
-    pub(crate) fn new(model: Arc<dyn Model>, prefix: Prefix) -> Self {
+    pub(crate) fn new(model: Arc<dyn Model>, prefix: Prefix, capture: Option<Capture>) -> Self {
         Self {
             model,
             prefix,
+            capture,
             meter: Meter::default(),
+            history: History::default(),
+            walks: Walks::default(),
+            streams: Streams::default(),
+            bundles: Semaphore::new(1),
             is_ready: AtomicBool::new(false),
         }
     }
@@ -81,12 +116,23 @@ impl Web {
     }
 
     /// Reads the numbers again and again, for rates and history.
+    #[expect(clippy::infinite_loop, reason = "ends when its task is aborted")]
     pub(crate) async fn measure(self: Arc<Self>) {
-        self.meter.run(&*self.model).await;
+        let mut ticks = tokio::time::interval(MEASURE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let sources = self.sources();
+            self.meter.read(&sources);
+            self.history.observe(&sources);
+        }
     }
 
     /// The answer to what no other part of the server knows.
-    pub(crate) async fn answer(self: &Arc<Self>, asked: &Asked<'_>) -> Answer {
+    pub(crate) async fn answer(&self, asked: &Asked<'_>) -> Answer {
+        if asked.path == "/-/support" {
+            return self.support(asked).await;
+        }
         let Some(below) = self.prefix.below(asked.path) else {
             return not_found();
         };
@@ -96,7 +142,7 @@ impl Web {
         }
     }
 
-    async fn api(self: &Arc<Self>, path: &str, _asked: &Asked<'_>) -> Answer {
+    async fn api(&self, path: &str, asked: &Asked<'_>) -> Answer {
         let (name, rest) = path.split_once('/').unwrap_or((path, ""));
         let id = decoded(rest);
         match (name, &*id) {
@@ -110,15 +156,26 @@ impl Web {
                 None => not_found(),
             },
             ("peers", "") => json(&json::peers(&self.model.peers())),
-            ("agent", "") => {
-                let sources = self.sources();
-                let (engine, now_ms) = (sources.engine.as_str(), sources.clock.unix_ms());
-                let agent = self.model.agent();
-                json(&json::agent(&agent, engine, self.is_ready(), now_ms))
-            }
+            ("graph", module) => self.streams.graph(&self.model, module, asked),
+            ("debug", id) => self.streams.debug(&self.model, id, asked),
+            ("agent", "") => self.agent(),
             ("reservoir", "") => self.reservoir().await,
+            ("history", "") => match asked.number("seconds", (1, 3600), 3600) {
+                Ok(seconds) => json(&self.history.told(seconds)),
+                Err(problem) => text(StatusCode::BAD_REQUEST, problem),
+            },
+            ("tenants", "") => json(&tenants::told(&self.sources())),
+            ("cardinality", id) => self.cardinality(id, asked).await,
+            ("rejected", id) => self.rejected(id, asked).await,
             _ => not_found(),
         }
+    }
+
+    fn agent(&self) -> Answer {
+        let sources = self.sources();
+        let (engine, now_ms) = (sources.engine.as_str(), sources.clock.unix_ms());
+        let agent = self.model.agent();
+        json(&json::agent(&agent, engine, self.is_ready(), now_ms))
     }
 
     fn components(&self, module: &str) -> Answer {
@@ -131,6 +188,51 @@ impl Web {
     async fn reservoir(&self) -> Answer {
         let (sources, rates) = (self.sources(), self.meter.rates());
         blocking(move || json(&reservoir::told(&sources, &rates))).await
+    }
+}
+
+impl Web {
+    async fn cardinality(&self, id: &str, asked: &Asked<'_>) -> Answer {
+        let top = match asked.number("top", (1, TOP_MAX), TOP) {
+            Ok(top) => top,
+            Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
+        };
+        let sources = self.sources();
+        let Some(source) = sources.stores.iter().find(|source| source.id == id) else {
+            return not_found();
+        };
+        match self.walks.of(id, &source.store, &sources.clock).await {
+            Some(found) => json(&found.told(top)),
+            None => text(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n"),
+        }
+    }
+
+    async fn rejected(&self, id: &str, asked: &Asked<'_>) -> Answer {
+        let limit = match asked.number("limit", (1, LETTERS_MAX), LETTERS) {
+            Ok(limit) => limit,
+            Err(problem) => return text(StatusCode::BAD_REQUEST, problem),
+        };
+        let sources = self.sources();
+        match sources.stores.iter().find(|source| source.id == id) {
+            Some(source) => {
+                let dir = source.store.dir().to_owned();
+                blocking(move || rejected::told(&dir, limit)).await
+            }
+            None => not_found(),
+        }
+    }
+
+    async fn support(&self, asked: &Asked<'_>) -> Answer {
+        let Some(capture) = &self.capture else {
+            return not_found();
+        };
+        match self.bundles.try_acquire() {
+            Ok(_only) => support::told(&self.model, capture, asked).await,
+            Err(_) => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "a support bundle is being made already\n",
+            ),
+        }
     }
 }
 
