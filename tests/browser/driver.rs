@@ -7,6 +7,7 @@
 //! An error of the browser fails the test with what the browser said. The browser ends with the test:
 //! its session is closed before its driver is killed, as it would outlive that.
 
+use std::io;
 use std::path::Path;
 use std::process::Command;
 
@@ -14,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::common::http::{Client, Reply, is_ok};
+use crate::common::http::{Client, Reply};
 use crate::common::process::{Process, debian};
 use crate::common::{PATIENCE, eventually, on_free_port};
 
@@ -32,8 +33,8 @@ const ARGUMENTS: [&str; 9] = [
     "--disable-component-update",
     "--disable-background-networking",
 ];
-/// No shot is higher.
-const HEIGHT_MAX: f64 = 2400.0;
+/// No shot has more: a picture shows the beginning of a page.
+const SHOT_PIXELS_MAX: f64 = 1_900_000.0;
 
 /// A browser with one tab.
 pub(super) struct Browser {
@@ -52,7 +53,10 @@ impl Browser {
         let mut command: Command = debian("chromedriver", "chromium-driver");
         command.arg(format!("--port={port}"));
         let mut process = Process::start("chromedriver", command, dir);
-        if !process.is_up(|| is_ok(port, "/status")) {
+        let is_up = || {
+            send(&mut Client::new(port), "GET /status", "").is_ok_and(|reply| reply.status == 200)
+        };
+        if !process.is_up(is_up) {
             return None;
         }
         let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
@@ -155,7 +159,7 @@ impl Browser {
         let height = size["cssContentSize"]["height"]
             .as_f64()
             .unwrap()
-            .min(HEIGHT_MAX);
+            .min((SHOT_PIXELS_MAX / f64::from(width)).floor());
         let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
         let shot = json!({"format": "png", "captureBeyondViewport": true, "clip": clip, "optimizeForSpeed": false});
         let shot = self.native("Page.captureScreenshot", &shot);
@@ -175,17 +179,25 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         let line = format!("DELETE {}", self.session);
-        if let Err(error) = self.client.send(&line, "", b"") {
+        if let Err(error) = send(&mut self.client, &line, "") {
             println!("the browser may still be there: {error}");
         }
     }
 }
 
 fn post(client: &mut Client, path: &str, body: &Value) -> Reply {
-    let headers = "Content-Type: application/json\r\n";
-    let body = body.to_string();
-    let reply = client.send(&format!("POST {path}"), headers, body.as_bytes());
+    let reply = send(client, &format!("POST {path}"), &body.to_string());
     reply.unwrap_or_else(|error| panic!("{path} is not answered: {error}"))
+}
+
+/// The driver answers who calls it by a local name only.
+fn send(client: &mut Client, line: &str, body: &str) -> io::Result<Reply> {
+    let length = body.len();
+    let head = format!(
+        "{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n"
+    );
+    client.exchange(format!("{head}{body}").as_bytes())
 }
 
 fn answer(reply: &Reply, command: &str) -> Value {

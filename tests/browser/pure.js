@@ -35,7 +35,7 @@ const endpoint = (more) => ({
 });
 
 async function words() {
-  const { account, componentID, endpointWords, etaWords, secondsUntilFull, splitID, writerWords } = await load("words");
+  const { account, componentID, endpointWords, etaWords, reasonWords, secondsUntilFull, splitID, writerWords } = await load("words");
   const said = (more) => {
     const { tone, title, text } = endpointWords(endpoint(more));
     return [tone, title, text.replaceAll(GAP, " ")];
@@ -65,6 +65,9 @@ async function words() {
   same("never full", secondsUntilFull({ ...writer, endpoints: [endpoint({})] }), null);
   same("no quota", secondsUntilFull({ ...writer, diskBytesMax: null }), null);
   same("id in a module", componentID({ moduleID: "m.a", localID: "b.c" }), "m.a/b.c");
+  same("a loss", reasonWords("quota"), { text: "disk quota reached", isAskedFor: false });
+  same("no loss", reasonWords("dropped_series").isAskedFor, true);
+  same("a new reason", reasonWords("constructor").text, "constructor");
   same("kind and label", splitID("prometheus.relabel.drop", "drop"), ["prometheus.relabel", "drop"]);
   same("no label", splitID("logging", ""), ["logging", ""]);
 }

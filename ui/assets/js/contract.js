@@ -92,7 +92,7 @@
  * @property {{name: string, value: string, series: number}[]} pairs
  * @property {boolean} isApproximate
  *
- * @typedef {{endpoint: string, at: number, status: number, reason: string, records: number,
+ * @typedef {{endpoint: string, at: number, status: number|null, reason: string, records: number,
  *   text: string}} Rejected
  * @typedef {{tenant: string, activeSeries: number, limit: number|null, samplesPerSecond?: number,
  *   refused: number, top: {label: string, value: string, refused: number}[]}} Tenant

@@ -96,6 +96,31 @@ export function secondsUntilFull(writer) {
   return Math.max(0, writer.diskBytesMax - writer.diskBytes) / writer.bytesPerSecond;
 }
 
+const REASONS = {
+  refused: "refused by the endpoint",
+  unknown_series: "labels no longer readable",
+  nhcb_in_rw1_not_supported: "custom buckets, which remote write 1.0 cannot carry",
+  switched_off: "kind switched off for this endpoint",
+  too_large: "larger than a request may be",
+  corrupt_frame: "corrupt in the log",
+  missing_segment: "segment missing",
+  unreadable: "not readable from the device",
+  torn: "torn by a crash before it was acknowledged",
+  quota: "disk quota reached",
+  max_lag_bytes: "behind by more than max_lag_bytes",
+  max_lag_age: "behind by more than max_lag_age",
+  dropped_series: "dropped by relabel rules",
+  too_old: "older than sample_age_limit",
+};
+/** What the configuration asks for is no loss. */
+const ASKED_FOR = new Set(["switched_off", "dropped_series"]);
+
+/** Why a record did not reach an endpoint; a reason not known here stands for itself. */
+export function reasonWords(reason) {
+  const text = Object.hasOwn(REASONS, reason) ? REASONS[reason] : reason;
+  return { text, isAskedFor: ASKED_FOR.has(reason) };
+}
+
 const HEALTH_TONES = { healthy: "good", unhealthy: "bad", exited: "warn", unknown: "idle" };
 
 /** @returns {Tone} */

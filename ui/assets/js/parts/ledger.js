@@ -6,7 +6,7 @@
 
 import { h, setAttribute, setChildren } from "../dom.js";
 import { exact, percent } from "../format.js";
-import { account } from "../words.js";
+import { account, reasonWords } from "../words.js";
 
 /** A share that is there is seen, in percent of the bar. */
 const SEEN_PERCENT_LEAST = 0.6;
@@ -45,7 +45,10 @@ export function ledger() {
 }
 
 function shares(records, missing) {
-  const dropped = records.dropped.map(({ reason, records: value }) => ({ kind: "dropped", name: `dropped: ${reason}`, value }));
+  const dropped = records.dropped.map(({ reason, records: value }) => {
+    const { text, isAskedFor } = reasonWords(reason);
+    return { kind: isAskedFor ? "unwanted" : "dropped", name: text, title: `dropped: ${reason}`, value };
+  });
   const rest = missing === 0 ? [] : [{ kind: "missing", name: "not accounted for", value: missing }];
   return [
     { kind: "delivered", name: "delivered", value: records.delivered },
@@ -61,10 +64,10 @@ function stretch({ kind, value }, all) {
   return part;
 }
 
-function row({ kind, name, value }, all) {
+function row({ kind, name, title, value }, all) {
   const key = h("span", { class: `ledger-key is-${kind}`, "aria-hidden": "true" });
   const share = all > 0 ? percent(value / all) : "–";
-  return h("tr", {}, h("th", { scope: "row" }, key, name), h("td", { class: "number" }, exact(value)), h("td", { class: "number muted" }, share));
+  return h("tr", {}, h("th", { scope: "row", title }, key, name), h("td", { class: "number" }, exact(value)), h("td", { class: "number muted" }, share));
 }
 
 function verdictText(records, missing) {

@@ -57,7 +57,7 @@ function show(list, letters) {
       h(
         "p",
         { class: "letter-head" },
-        h("b", {}, letter.status > 0 ? `${letter.status} ${letter.reason}` : letter.reason),
+        h("b", {}, letter.status > 0 ? `HTTP ${letter.status}` : letter.reason),
         h("span", { class: "muted" }, `${exact(letter.records)} records at ${clock(letter.at)}`),
       ),
       h("pre", { tabindex: "0" }, letter.text.slice(0, TEXT_CHARACTERS_MAX)),

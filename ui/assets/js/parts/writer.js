@@ -93,8 +93,8 @@ function showQuota(quota, writer) {
 function hourCharts(id, signal) {
   const flow = lineChart({ title: "Samples per second", format: rate, signal });
   const lag = lineChart({ title: "Lag", format: bytes, base: 2, signal });
-  const answer = lineChart({ title: "Answer time of endpoints (p99)", format: duration, signal });
-  const element = h("div", { class: "charts" }, flow.element, lag.element, answer.element);
+  const age = lineChart({ title: "Oldest waiting", format: duration, signal });
+  const element = h("div", { class: "charts" }, flow.element, lag.element, age.element);
   /** @param {import("../contract.js").History} history */
   function show(history) {
     const ours = history.series.filter((series) => series.id === id);
@@ -103,9 +103,7 @@ function hourCharts(id, signal) {
     const base = { from: history.from, stepSeconds: history.stepSeconds };
     flow.show({ ...base, lines: named([...of("samplesPerSecond", "writer"), ...of("samplesPerSecond", "endpoint")]) });
     lag.show({ ...base, lines: named(of("lagBytes", "endpoint")) });
-    const answers = named(of("ackP99Seconds", "endpoint"));
-    answer.element.hidden = answers.length === 0;
-    answer.show({ ...base, lines: answers });
+    age.show({ ...base, lines: named(of("lagSeconds", "endpoint")) });
   }
   return { element, show };
 }
