@@ -27,3 +27,4 @@ mod templates;
 mod tidy;
 mod wal_import;
 mod wal_tools;
+mod web;

@@ -77,11 +77,7 @@ impl Model for Fake {
     }
 }
 
-/// What tells of nothing but a server's numbers.
-pub(crate) fn web(server: &Arc<ServerStats>) -> Arc<Web> {
-    let fake = Fake {
-        server: Arc::clone(server),
-        ..Fake::default()
-    };
+/// What tells of it.
+pub(crate) fn web(fake: Fake) -> Arc<Web> {
     Arc::new(Web::new(Arc::new(fake), Prefix::new("/").unwrap(), None))
 }

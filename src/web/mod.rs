@@ -22,7 +22,6 @@
 //! Handlers run on the control thread and answer from memory; what reads files or walks series is moved
 //! to a thread for blocking work.
 
-mod assets;
 mod cardinality;
 #[cfg(test)]
 pub(crate) mod fake;

@@ -10,6 +10,7 @@ pub(crate) struct Asked<'r> {
     /// As it was sent.
     pub(crate) path: &'r str,
     pub(crate) query: &'r str,
+    #[allow(dead_code, reason = "for files that the peer may have already")]
     pub(crate) headers: &'r HeaderMap,
     pub(crate) is_head: bool,
 }
