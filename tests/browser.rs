@@ -84,6 +84,10 @@ prometheus.remote_write "out" {{
       username = "penstock"
       password = "{SECRET}"
     }}
+    queue_config {{
+      max_samples_per_send = 100
+      max_shards           = 2
+    }}
   }}
   wal {{
     max_disk_bytes = "2GiB"
@@ -257,7 +261,8 @@ fn an_outage_is_seen_from_its_beginning_to_its_end() {
     // The other one notices nothing.
     scene.until_endpoint("primary", "it delivers", "state === 'delivering'");
 
-    // Nothing more comes, and it takes what there is slowly: there is time to see an end coming.
+    // Nothing more comes, and it takes what there is slowly, a thousand a second: there is time to see
+    // an end coming.
     let Scene {
         mut browser,
         sender,
@@ -267,7 +272,7 @@ fn an_outage_is_seen_from_its_beginning_to_its_end() {
         dir,
     } = scene;
     sender.stop();
-    archive.delay(Duration::from_millis(400));
+    archive.delay(Duration::from_millis(200));
     archive.come_back();
     let words = "document.querySelector('[data-endpoint=\"archive\"] .endpoint-words').textContent";
     let in_sight = format!("return {words}.includes('empty in about')");

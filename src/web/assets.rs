@@ -24,6 +24,8 @@ const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'; object-src 'none'";
 /// Asked for again each time, and answered with 304: a new binary is a new page at once.
 const CACHE: &str = "no-cache";
+/// What is not there below these is an error of a program, not a reader who is lost.
+const NO_PAGES: [&str; 3] = ["assets/", "api/", "-/"];
 const PAGE: &str = "index.html";
 
 /// A file: its path below `ui/`, and what is in it.
@@ -103,7 +105,7 @@ pub(super) fn answer(below: &str, asked: &Asked<'_>) -> Answer {
     let path = if below.is_empty() { PAGE } else { below };
     match ASSETS.iter().find(|asset| asset.path == path) {
         Some(asset) => file(asset, asked),
-        None if path.starts_with("assets/") || path.starts_with("api/") => {
+        None if NO_PAGES.iter().any(|dir| path.starts_with(dir)) => {
             text(StatusCode::NOT_FOUND, "there is nothing of that name\n")
         }
         None => {
@@ -319,7 +321,7 @@ mod tests {
             assert_eq!(answer.status(), StatusCode::TEMPORARY_REDIRECT);
             assert_eq!(answer.headers()[LOCATION], to, "{path}");
         }
-        for below in ["assets/js/none.js", "api/v0/other"] {
+        for below in ["assets/js/none.js", "api/v0/other", "-/support"] {
             let missing = answer(below, &asked(&format!("/{below}"), &headers));
             assert_eq!(missing.status(), StatusCode::NOT_FOUND);
         }

@@ -12,6 +12,7 @@
 //! | `rejected`, `tenants` | dead letters, tenants -> JSON |
 //! | `stream` | edges, passing samples -> endless answers |
 //! | `support` | the agent, watched for a while -> a zip file |
+//! | `assets` | the files of `ui/` -> answers |
 //! | `history` | counters and gauges, each ten seconds -> the values of an hour |
 //! | `meter` | counters, each second -> rates, and when a backlog is gone |
 //!
@@ -22,6 +23,7 @@
 //! Handlers run on the control thread and answer from memory; what reads files or walks series is moved
 //! to a thread for blocking work.
 
+mod assets;
 mod cardinality;
 #[cfg(test)]
 pub(crate) mod fake;
