@@ -280,12 +280,7 @@ impl Agent {
             .iter()
             .map(|e| e.position.clone())
             .collect();
-        let web = {
-            let about = about(options, &outline, clock.unix_ms(), threads);
-            let model = PlanModel::new(outline, sources, about);
-            let prefix = options.ui_path_prefix.clone();
-            Arc::new(Web::new(Arc::new(model), prefix, capture))
-        };
+        let web = told(options, outline, sources, threads, capture);
         let server = tokio::spawn(own_address_served(server, Arc::clone(&web)));
         web.set_ready();
         tracing::info!(
@@ -402,6 +397,20 @@ fn choose_engine(setting: &str) -> anyhow::Result<IoEngine> {
         }
         other => bail!("--storage.io-engine must be auto, io_uring or portable, not {other:?}"),
     }
+}
+
+/// What the own address tells.
+fn told(
+    options: &Options,
+    outline: Outline,
+    sources: Sources,
+    threads: usize,
+    capture: Option<Capture>,
+) -> Arc<Web> {
+    let about = about(options, &outline, sources.clock.unix_ms(), threads);
+    let model = PlanModel::new(outline, sources, about);
+    let prefix = options.ui_path_prefix.clone();
+    Arc::new(Web::new(Arc::new(model), prefix, capture))
 }
 
 /// What the page says about this process.

@@ -43,12 +43,9 @@ fn debugged() -> (Shared, mpsc::Sender<String>) {
 const DEBUG: &str = "/api/v0/web/debug/x";
 
 /// A GET on stream 1, with an initial window for its answer.
-fn http2_get(path: &str, window: u32) -> Vec<u8> {
-    let settings = [
-        &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4][..],
-        &window.to_be_bytes(),
-    ]
-    .concat();
+fn http2_get(path: &str, window: u16) -> Vec<u8> {
+    let [low, high] = window.to_le_bytes();
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, high, low];
     let path_bytes = u8::try_from(path.len()).unwrap();
     // GET, http, a path that is not to be remembered.
     let fields = [&[0x82, 0x86, 0x04, path_bytes][..], path.as_bytes()].concat();

@@ -114,12 +114,25 @@ struct Counting {
     /// By the hash of their names.
     labels: HashMap<u64, Label, values::Hashed>,
     has_left_out: bool,
+    /// By the number of the label: what the last series had there, not counted yet. Neighbours have most of
+    /// their labels in common.
+    runs: Vec<Run>,
 }
 
 struct Label {
     name: Box<[u8]>,
     series: u64,
     values: Values,
+}
+
+/// A label that some series in a row have at the same place.
+#[derive(Clone, Copy)]
+struct Run {
+    name: u64,
+    pair: u64,
+    place: Place,
+    is_metric: bool,
+    series: u64,
 }
 
 impl Counting {
@@ -135,29 +148,64 @@ impl Counting {
     fn add_label(&mut self, place: Place, name: &[u8], value: &[u8]) {
         let name_hash = self.hasher.hash_one(name);
         let pair = self.hasher.hash_one((name_hash, value));
-        if name == METRIC {
-            self.metrics.add(pair, place);
-            return;
+        let at = place.number as usize;
+        match self.runs.get_mut(at) {
+            Some(run) if run.pair == pair => {
+                run.series += 1;
+                return;
+            }
+            Some(run) => {
+                let ended = *run;
+                self.count(&ended);
+            }
+            None => {}
         }
-        self.pairs.add(pair, place);
-        if let Some(label) = self.labels.get_mut(&name_hash) {
-            label.series += 1;
-            label.values.add(pair);
-        } else if self.labels.len() < LABELS_MAX {
-            let mut values = Values::default();
-            values.add(pair);
-            let label = Label {
-                name: name.into(),
-                series: 1,
-                values,
-            };
-            self.labels.insert(name_hash, label);
-        } else {
-            self.has_left_out = true;
+        let run = Run {
+            name: name_hash,
+            pair,
+            place,
+            is_metric: name == METRIC,
+            series: 1,
+        };
+        if !self.labels.contains_key(&name_hash) && !run.is_metric {
+            self.name(name_hash, name);
+        }
+        match self.runs.get_mut(at) {
+            Some(here) => *here = run,
+            None => self.runs.push(run),
         }
     }
 
-    fn finish(self, table: &SeriesTable, taken_ms: i64) -> Cardinality {
+    /// Makes room for a label name that is new.
+    fn name(&mut self, hash: u64, name: &[u8]) {
+        if self.labels.len() >= LABELS_MAX {
+            self.has_left_out = true;
+            return;
+        }
+        let label = Label {
+            name: name.into(),
+            series: 0,
+            values: Values::default(),
+        };
+        self.labels.insert(hash, label);
+    }
+
+    fn count(&mut self, run: &Run) {
+        if run.is_metric {
+            self.metrics.add(run.pair, run.series, run.place);
+            return;
+        }
+        self.pairs.add(run.pair, run.series, run.place);
+        if let Some(label) = self.labels.get_mut(&run.name) {
+            label.series += run.series;
+            label.values.add(run.pair);
+        }
+    }
+
+    fn finish(mut self, table: &SeriesTable, taken_ms: i64) -> Cardinality {
+        for run in std::mem::take(&mut self.runs) {
+            self.count(&run);
+        }
         let named = |counted: &Heavy| -> Vec<(String, String, u64)> {
             let top = counted.top(TOP_MAX).into_iter();
             let named = top.filter_map(|(place, series)| {

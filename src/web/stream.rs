@@ -49,18 +49,14 @@ impl Default for Streams {
 }
 
 impl Streams {
-    /// An endless answer, and where its chunks go; an answer instead of it if there are too many.
-    fn open(&self) -> Result<(mpsc::Sender<Bytes>, Answer), Answer> {
-        let permit = self.permits.clone().try_acquire_owned();
-        let Ok(permit) = permit else {
-            let problem = format!("there are {STREAMS_MAX} streams already\n");
-            return Err(text(StatusCode::SERVICE_UNAVAILABLE, problem));
-        };
+    /// An endless answer, and where its chunks go; nothing if there are too many.
+    fn open(&self) -> Option<(mpsc::Sender<Bytes>, Answer)> {
+        let permit = self.permits.clone().try_acquire_owned().ok()?;
         let (chunks, taken) = mpsc::channel(CHUNKS_MAX);
         let mut answer = Response::new(Body::endless(taken, permit));
         let kind = HeaderValue::from_static("text/plain; charset=utf-8");
         answer.headers_mut().insert(CONTENT_TYPE, kind);
-        Ok((chunks, fresh(answer)))
+        Some((chunks, fresh(answer)))
     }
 
     /// How much takes each edge of a module, again and again.
@@ -75,14 +71,12 @@ impl Streams {
         if asked.is_head {
             return text(StatusCode::OK, "");
         }
-        match self.open() {
-            Ok((chunks, answer)) => {
-                let (model, module) = (Arc::clone(model), module.to_owned());
-                tokio::spawn(tell_edges(model, module, window, chunks));
-                answer
-            }
-            Err(instead) => instead,
-        }
+        let Some((chunks, answer)) = self.open() else {
+            return too_many();
+        };
+        let (model, module) = (Arc::clone(model), module.to_owned());
+        tokio::spawn(tell_edges(model, module, window, chunks));
+        answer
     }
 
     /// What passes a component.
@@ -102,9 +96,8 @@ impl Streams {
                 None => super::not_found(),
             };
         }
-        let (chunks, answer) = match self.open() {
-            Ok(open) => open,
-            Err(instead) => return instead,
+        let Some((chunks, answer)) = self.open() else {
+            return too_many();
         };
         match model.debug(id, probability, &filter) {
             Some(lines) => {
@@ -114,6 +107,11 @@ impl Streams {
             None => super::not_found(),
         }
     }
+}
+
+fn too_many() -> Answer {
+    let problem = format!("there are {STREAMS_MAX} streams already\n");
+    text(StatusCode::SERVICE_UNAVAILABLE, problem)
 }
 
 async fn tell_lines(mut lines: mpsc::Receiver<String>, chunks: mpsc::Sender<Bytes>) {

@@ -34,11 +34,12 @@ pub(super) struct Heavy {
 }
 
 impl Heavy {
-    pub(super) fn add(&mut self, hash: u64, place: Place) {
+    /// Counts a hash so many times.
+    pub(super) fn add(&mut self, hash: u64, times: u64, place: Place) {
         match self.counts.entry(hash) {
-            Entry::Occupied(mut known) => known.get_mut().0 += 1,
+            Entry::Occupied(mut known) => known.get_mut().0 += times,
             Entry::Vacant(new) => {
-                new.insert((1, place));
+                new.insert((times, place));
                 if self.counts.len() >= 2 * COUNTED_MAX {
                     self.cut();
                 }
@@ -89,12 +90,12 @@ mod tests {
         let mut heavy = Heavy::default();
         let rare = 4 * COUNTED_MAX as u64;
         for at in 0..rare {
-            heavy.add(at, place(1));
+            heavy.add(at, 1, place(1));
             if at % 4 == 0 {
-                heavy.add(u64::MAX, place(2));
+                heavy.add(u64::MAX, 1, place(2));
             }
             if at % 8 == 0 {
-                heavy.add(u64::MAX - 1, place(3));
+                heavy.add(u64::MAX - 1, 1, place(3));
             }
         }
         assert!(heavy.is_approximate());
@@ -111,7 +112,7 @@ mod tests {
     fn few_are_counted_exactly() {
         let mut heavy = Heavy::default();
         for at in 0..1000 {
-            heavy.add(at % 10, place(u32::try_from(at % 10).unwrap()));
+            heavy.add(at % 10, 1, place(u32::try_from(at % 10).unwrap()));
         }
         assert!(!heavy.is_approximate());
         assert_eq!(
