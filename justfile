@@ -15,7 +15,7 @@ test:
 slow:
     PENSTOCK_TEST_SEEDS=200000 PENSTOCK_TEST_EXHAUSTIVE=1 cargo nextest run -p wal -p shipper --profile slow power_cut:: corruption:: simulation::
 
-# the documents' pictures of the page, in about seven minutes
+# the documents' pictures of the page, in about five minutes
 screenshots:
     PENSTOCK_SCREENSHOTS=docs/screenshots cargo nextest run -p penstock --profile pictures pictures_are_taken
 

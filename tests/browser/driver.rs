@@ -33,8 +33,8 @@ const ARGUMENTS: [&str; 9] = [
     "--disable-component-update",
     "--disable-background-networking",
 ];
-/// No shot has more: a picture shows the beginning of a page.
-const SHOT_PIXELS_MAX: f64 = 1_900_000.0;
+/// No shot is higher: a picture shows the beginning of a page.
+const SHOT_HEIGHT_MAX: f64 = 1320.0;
 
 /// A browser with one tab.
 pub(super) struct Browser {
@@ -159,7 +159,7 @@ impl Browser {
         let height = size["cssContentSize"]["height"]
             .as_f64()
             .unwrap()
-            .min((SHOT_PIXELS_MAX / f64::from(width)).floor());
+            .min(SHOT_HEIGHT_MAX);
         let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
         let shot = json!({"format": "png", "captureBeyondViewport": true, "clip": clip, "optimizeForSpeed": false});
         let shot = self.native("Page.captureScreenshot", &shot);

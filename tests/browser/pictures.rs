@@ -19,7 +19,7 @@ use crate::common::{eventually, free_port};
 /// Where they go, if they are to stay.
 const DIRECTORY: &str = "PENSTOCK_SCREENSHOTS";
 /// Steps of history, of ten seconds each, before and with the outage.
-const STEPS: [usize; 2] = [16, 34];
+const STEPS: [usize; 2] = [8, 20];
 const STEPS_PATIENCE: Duration = Duration::from_secs(600);
 const SIZE_MAX_BYTES: usize = 200_000;
 
@@ -150,7 +150,10 @@ fn pictures_are_taken() {
     for (name, fragment, ready, width, theme) in PICTURES {
         browser.resize(width, theme);
         browser.open(&format!("http://127.0.0.1:{}/#/{fragment}", agent.own_port));
-        let is_ready = format!("return document.querySelector({ready:?}) !== null");
+        let is_ready = format!(
+            "return document.querySelector({ready:?}) !== null
+                 && document.querySelector('.edge-rate:empty') === null"
+        );
         browser.until(name, &is_ready);
         let is_out = "return document.querySelector('[data-state=\"delivering\"]') !== null
             && document.querySelector('[data-state=\"retrying\"]') !== null";

@@ -147,6 +147,9 @@ async function charts() {
   same("tens", ticks(7.3e6, 4), [0, 2e6, 4e6, 6e6, 8e6]);
   same("twos", ticks(3 * 2 ** 30, 4, 2), [0, 2 ** 30, 2 ** 31, 3 * 2 ** 30]);
   same("little", ticks(0.031, 4).every((tick, at) => near(tick, at * 0.01)), true);
+  same("minutes", ticks(1400, 4, 60), [0, 600, 1200, 1800]);
+  same("milliseconds", ticks(0.0081, 4, 60).map((tick) => Math.round(tick * 1e6)), [0, 2500, 5000, 7500, 10000]);
+  same("days", ticks(86_400 * 9, 4, 60), [0, 259_200, 518_400, 777_600]);
   same("nothing", ticks(0, 4), [0, 1]);
   same("ages", ages(3600), [3600, 2400, 1200, 0]);
   same("a line with a hole", linePath([1, 2, null, 3], (x) => x, (y) => y), "M0,1L1,2M3,3h0.1");

@@ -2,13 +2,24 @@
  * Turns values into the numbers of an axis and the path of a line. Pure.
  */
 
-/** Round steps from 0 to at least `most`: at most `count` of them, in tens or powers of two. */
+const DAY = 86_400;
+/** What clocks have: seconds, minutes, hours. */
+const CLOCK_STEPS = [2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, DAY];
+
+/** Round steps from 0 to at least `most`: about `count` of them, in tens, powers of two, or (60) of time. */
 export function ticks(most, count, base = 10) {
   if (!(most > 0)) return [0, 1];
   const raw = most / count;
-  const steps = base === 10 ? [1, 2, 2.5, 5, 10] : [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
-  const size = base ** Math.floor(Math.log(raw) / Math.log(base) + 1e-9);
+  if (base === 60 && raw > 1) return multiples(CLOCK_STEPS.find((step) => step >= raw) ?? Math.ceil(raw / DAY) * DAY, most);
+  // Parts of a second go in tens like everything else.
+  const power = base === 2 ? 2 : 10;
+  const steps = power === 10 ? [1, 2, 2.5, 5, 10] : [1, 2];
+  const size = power ** Math.floor(Math.log(raw) / Math.log(power) + 1e-9);
   const step = size * (steps.find((factor) => size * factor >= raw * 0.999) ?? steps[steps.length - 1]);
+  return multiples(step, most);
+}
+
+function multiples(step, most) {
   const found = [];
   for (let at = 0; found.length === 0 || found[found.length - 1] < most * 0.999; at += 1) found.push(at * step);
   return found;

@@ -70,7 +70,7 @@ function showReceivers(place, history, signal) {
         .map(({ values }) => ({ label, values })));
   const charts = ids.map((id) => ({ id, from: history.from, stepSeconds: history.stepSeconds, lines: lines(id) }));
   keyed(place, charts.filter((data) => data.lines.length > 0), ({ id }) => id, ({ id }) => {
-    const chart = lineChart({ title: id, format: duration, signal });
+    const chart = lineChart({ title: id, format: duration, base: 60, signal });
     return { element: chart.element, update: chart.show };
   });
 }

@@ -93,8 +93,8 @@ function shardGauge() {
     const step = number * 8;
     setAttribute(pips, "width", step);
     pips.replaceChildren(...Array.from({ length: number }, (_, at) => {
-      const share = ((at + 1) / number) * Math.max(max, now);
-      const kind = share <= now ? "is-on" : share <= Math.ceil(desired) ? "is-wanted" : "";
+      const until = (shards) => Math.ceil((shards / Math.max(max, now)) * number);
+      const kind = at < until(now) ? "is-on" : at < until(Math.round(desired)) ? "is-wanted" : "";
       return svg("rect", { x: at * 8 + 0.5, y: 1.5, width: 6, height: 9, rx: 1.5, class: `pip ${kind}` });
     }));
     const wish = Math.round(desired) === now ? "" : `, ${count(Math.round(desired * 10) / 10)} wanted`;

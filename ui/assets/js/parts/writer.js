@@ -93,7 +93,7 @@ function showQuota(quota, writer) {
 function hourCharts(id, signal) {
   const flow = lineChart({ title: "Samples per second", format: rate, signal });
   const lag = lineChart({ title: "Lag", format: bytes, base: 2, signal });
-  const age = lineChart({ title: "Oldest waiting", format: duration, signal });
+  const age = lineChart({ title: "Oldest waiting", format: duration, base: 60, signal });
   const element = h("div", { class: "charts" }, flow.element, lag.element, age.element);
   /** @param {import("../contract.js").History} history */
   function show(history) {
