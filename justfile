@@ -15,6 +15,10 @@ test:
 slow:
     PENSTOCK_TEST_SEEDS=200000 PENSTOCK_TEST_EXHAUSTIVE=1 cargo nextest run -p wal -p shipper --profile slow power_cut:: corruption:: simulation::
 
+# the documents' pictures of the page, in about five minutes
+screenshots:
+    PENSTOCK_SCREENSHOTS=docs/screenshots cargo nextest run -p penstock --profile pictures pictures_are_taken
+
 # the main job in a minute
 demo:
     cargo run --release -- demo
@@ -36,3 +40,7 @@ bench-all DIR:
     cargo build --release
     cargo run -p bench --release -- all --out {{DIR}}
     cargo run -p bench --release -- plot {{DIR}}
+
+# docs/components, from what the readers of components ask for
+docs:
+    PENSTOCK_WRITE_DOCS=1 cargo test -p penstock --bin penstock component::document::tests::the_pages_are_those_of_what_there_is

@@ -1,36 +1,39 @@
-//! Turns a configuration into a running agent, and a signal into its orderly end.
+//! Turns a command line and signals into a running agent and its orderly end.
 //!
-//! Start: read, log, own address, stores, receivers, endpoints, ready. Stop, in the direction of the
-//! flow: stop accepting, ship until the deadline, commit and save positions, end.
+//! Start: see `agent::Controller`. Stop, in the direction of the flow: stop accepting, ship until the
+//! deadline, commit and save positions, end.
 //!
 //! # Failure
 //! Whatever keeps the agent from starting is one clear message and exit code 1. A log whose disk
 //! fails ends the process: nothing more is acknowledged, and the next start recovers.
 //!
 //! # Threads
-//! This thread runs the control plane. Ingest shards are threads of their own; shipping has its own
-//! runtime; every store has a keeper and, without io_uring, a committer thread.
+//! This thread waits for signals and answers at the agent's own address. `controller` has the graph and
+//! starts and stops everything. Ingest shards are threads of their own; shipping has its own runtime;
+//! every store has a keeper and, without io_uring, a committer thread.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ingest::{ReceiverOptions, Shards, ShardsOptions};
-use shipper::EndpointHandle;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use wal::{IoEngine, SharedClock, Store, StoreOptions, SystemClock};
+use tokio::sync::{mpsc, oneshot};
+use wal::{IoEngine, SystemClock};
 
-use crate::component::{self, Plan, RemoteWrite};
-use crate::server::{Server, State};
+use crate::agent::{Controller, Event, Files, Ground, Loaded, View};
+use crate::component::Facts;
+use crate::graph::{Host, Seen, Watcher};
+use crate::server::Server;
 use crate::telemetry::logs;
-use crate::telemetry::metrics::{EndpointSource, ReceiverSource, Sources, StoreSource};
+use crate::telemetry::metrics::Sources;
+use crate::web::{AgentInfo, Prefix, Web};
 
-/// How long requests in flight may take once the agent stops.
-const ACCEPTED_GRACE: Duration = Duration::from_secs(5);
+/// What waits to be done: reloads that wait for each other, and changes seen outside.
+const EVENTS_MAX: usize = 64;
 
 /// The arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -52,6 +55,17 @@ pub(crate) struct Options {
         default_value = "127.0.0.1:12345"
     )]
     listen_addr: String,
+    /// Where the page and its API are at that address.
+    #[arg(
+        long = "server.http.ui-path-prefix",
+        value_name = "PATH",
+        default_value = "/",
+        value_parser = Prefix::new
+    )]
+    ui_path_prefix: Prefix,
+    /// Nobody gets a support bundle.
+    #[arg(long = "server.http.disable-support-bundle")]
+    disable_support_bundle: bool,
     /// How long a stop may go on shipping; what is left stays on disk for the next start.
     #[arg(
         long = "feature.component-shutdown-deadline",
@@ -70,6 +84,35 @@ pub(crate) struct Options {
         default_value = "auto"
     )]
     io_engine: String,
+    #[command(flatten)]
+    flags: Box<crate::run_flags::RunFlags>,
+}
+
+impl Options {
+    /// Every flag and its value.
+    fn in_force(&self, threads: usize) -> Vec<(&'static str, String)> {
+        let deadline = self.shutdown_deadline.as_secs_f64();
+        vec![
+            (
+                "feature.component-shutdown-deadline",
+                format!("{deadline}s"),
+            ),
+            ("ingest.threads", threads.to_string()),
+            (
+                "server.http.disable-support-bundle",
+                self.disable_support_bundle.to_string(),
+            ),
+            ("server.http.listen-addr", self.listen_addr.clone()),
+            (
+                "server.http.ui-path-prefix",
+                self.ui_path_prefix.as_str().to_owned(),
+            ),
+            ("config.format", format!("{:?}", self.flags.config_format)),
+            ("stability.level", format!("{:?}", self.flags.stability)),
+            ("storage.io-engine", self.io_engine.clone()),
+            ("storage.path", self.storage_path.display().to_string()),
+        ]
+    }
 }
 
 /// A duration of the configuration language, such as `1m30s`.
@@ -82,9 +125,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// Why it could not start, or that a log failed while it ran.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let plan = load(&options.config)?;
-    logs::start(plan.logging)?;
+pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     let control = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -92,46 +133,150 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     control.block_on(async {
         // Signals first: one that comes while logs recover must not kill.
         let mut signals = Signals::new()?;
-        let agent = Agent::start(options, plan).await?;
-        let reason = agent.wait(&mut signals).await;
-        agent
-            .stop(options.shutdown_deadline, reason, &mut signals)
-            .await
+        let (events, events_rx) = mpsc::channel(EVENTS_MAX);
+        let (failed, mut failures) = mpsc::channel(1);
+        let deadline = options.shutdown_deadline;
+        let (ended, mut end) = oneshot::channel();
+        let (runtime, told) = (Handle::current(), events.clone());
+        let run = move || {
+            // Fails when nobody waits any more.
+            drop(ended.send(control_thread(
+                &options,
+                (told, events_rx),
+                failed,
+                &runtime,
+            )));
+        };
+        std::thread::Builder::new()
+            .name("controller".to_owned())
+            .spawn(run)
+            .context("start a thread")?;
+        let reason = loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::Stop => break Reason::Signal,
+                    // Full: one that waits reads what this one would.
+                    Told::Reload => drop(events.try_send(Event::Reload(None))),
+                },
+                Some(why) = failures.recv() => break Reason::LogFailed(why),
+                ended = &mut end => return ended.context("the controller panicked")?,
+            }
+        };
+        let deadline = match reason {
+            Reason::Signal => deadline,
+            Reason::LogFailed(_) => Duration::ZERO,
+        };
+        tracing::info!(?reason, deadline_seconds = deadline.as_secs(), "stopping");
+        let (hurry, hurried) = oneshot::channel();
+        // Fails when it has ended.
+        drop(events.send(Event::Stop { deadline, hurried }).await);
+        let mut hurry = Some(hurry);
+        loop {
+            tokio::select! {
+                ended = &mut end => {
+                    ended.context("the controller panicked")??;
+                    break;
+                }
+                told = signals.next() => {
+                    if let (Told::Stop, Some(hurry)) = (told, hurry.take()) {
+                        // Fails when nothing waits for it any more.
+                        hurry.send(()).ok();
+                    }
+                }
+            }
+        }
+        match reason {
+            Reason::Signal => Ok(()),
+            Reason::LogFailed(why) => bail!("a log has failed: {why}"),
+        }
     })
 }
 
-/// Reads the configuration.
-fn load(path: &Path) -> anyhow::Result<Plan> {
-    let mut files = Vec::new();
-    for path in config_files(path)? {
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        files.push(config::parse(&path.to_string_lossy(), &text)?);
-    }
-    Ok(component::plan(&files)?)
+/// Everything but signals and requests, until it is told to stop.
+fn control_thread(
+    options: &Options,
+    (told, mut events): (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    failed: mpsc::Sender<String>,
+    runtime: &Handle,
+) -> anyhow::Result<()> {
+    let (seen, mut seen_rx) = mpsc::channel(EVENTS_MAX);
+    let loaded = load(options, seen, runtime)?;
+    let capture = logs::start(loaded.logging())?;
+    let capture = (!options.disable_support_bundle).then_some(capture);
+    options.flags.check()?;
+    let clock = SystemClock::shared();
+    let engine = choose_engine(&options.io_engine)?;
+    let address = own_address(&options.listen_addr)?;
+    let server = runtime.block_on(Server::listen(address, &loaded.http(), &clock))?;
+    let threads = options.ingest_threads.map_or_else(cores, NonZeroUsize::get);
+    let nothing = Sources {
+        engine,
+        clock: clock.clone(),
+        stores: Vec::new(),
+        receivers: Vec::new(),
+        relabels: Vec::new(),
+        endpoints: Vec::new(),
+        server: server.stats(),
+    };
+    let about = about(options, clock.unix_ms(), threads);
+    let view = Arc::new(View::new(about, told, nothing));
+    let web = Arc::new(Web::new(
+        view.clone(),
+        options.ui_path_prefix.clone(),
+        capture,
+    ));
+    let serving = runtime.spawn(own_address_served(server.clone(), web));
+    let shipping = Builder::new_multi_thread()
+        .thread_name("ship")
+        .worker_threads(cores())
+        .enable_all()
+        .build()
+        .context("start the shipping runtime")?;
+    let ground = Ground {
+        storage: options.storage_path.clone(),
+        clock,
+        engine,
+        threads,
+        shipping: shipping.handle().clone(),
+        shutdown_deadline: options.shutdown_deadline,
+        failed,
+        server: server.stats(),
+    };
+    let controller = Controller::start(loaded, ground, view, server)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        io_engine = engine.as_str(),
+        threads,
+        address = options.listen_addr,
+        "Penstock is running"
+    );
+    let ended = controller.run(&mut events, &mut seen_rx, runtime);
+    serving.abort();
+    shipping.shutdown_background();
+    ended
 }
 
-/// The file itself, or the files of a directory in the order of their names.
-fn config_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let unreadable = || format!("cannot read {}", path.display());
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).with_context(unreadable)? {
-        let file = entry.with_context(unreadable)?.path();
-        if file
-            .extension()
-            .is_some_and(|e| e == "alloy" || e == "penstock")
-        {
-            files.push(file);
-        }
-    }
-    files.sort();
-    if files.is_empty() {
-        bail!("{} holds no *.alloy or *.penstock file", path.display());
-    }
-    Ok(files)
+/// Reads the configuration and evaluates it.
+fn load(options: &Options, seen: mpsc::Sender<Seen>, runtime: &Handle) -> anyhow::Result<Loaded> {
+    let host = Host {
+        facts: Facts {
+            own_address: options.listen_addr.clone(),
+            hostname: hostname(),
+        },
+        stability: options.flags.stability,
+        watcher: Watcher {
+            runtime: runtime.clone(),
+            seen,
+            storage: options.storage_path.clone().into(),
+        },
+    };
+    let files = Files {
+        path: options.config.clone(),
+        format: options.flags.config_format,
+        bypass_errors: options.flags.bypass_conversion_errors,
+        extra_args: options.flags.config_extra_args.clone(),
+    };
+    Loaded::new(files, host)
 }
 
 /// Why the agent stops.
@@ -141,7 +286,7 @@ enum Reason {
     LogFailed(String),
 }
 
-/// The signals that end an agent.
+/// The signals an agent listens to.
 #[derive(Debug)]
 struct Signals {
     terminate: Signal,
@@ -159,184 +304,29 @@ impl Signals {
         })
     }
 
-    /// Waits for SIGTERM or SIGINT.
-    async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.reload.recv() => {
-                    tracing::warn!("SIGHUP is reserved for reload, which needs a restart so far");
-                }
-            }
-        }
-    }
-}
-
-/// Everything that runs.
-#[derive(Debug)]
-struct Agent {
-    shards: Shards,
-    stores: Vec<Store>,
-    endpoints: Vec<EndpointHandle>,
-    shipping: Runtime,
-    server: tokio::task::JoinHandle<()>,
-    /// Where every endpoint stands.
-    positions: Vec<wal::Endpoint>,
-}
-
-impl Agent {
-    async fn start(options: &Options, plan: Plan) -> anyhow::Result<Self> {
-        let clock = SystemClock::shared();
-        let engine = choose_engine(&options.io_engine)?;
-        let address = own_address(&options.listen_addr)?;
-        let server = Server::listen(address, &plan.http, &clock).await?;
-        let stores = open_stores(options, &plan.writers, &clock)?;
-        let threads = options.ingest_threads.map_or_else(cores, NonZeroUsize::get);
-        let settings = ShardsOptions {
-            threads,
-            engine,
-            shutdown_grace: ACCEPTED_GRACE,
-            clock: clock.clone(),
-        };
-        name_endpoints(&plan.writers, &stores)?;
-        let receivers = plan.receivers.iter().map(receiver_options).collect();
-        let shards = Shards::start(&settings, receivers, &stores)?;
-        let shipping = Builder::new_multi_thread()
-            .thread_name("ship")
-            .worker_threads(cores())
-            .enable_all()
-            .build()
-            .context("start the shipping runtime")?;
-        let mut sources = Sources {
-            engine,
-            clock: clock.clone(),
-            stores: Vec::new(),
-            relabels: plan.relabels.iter().map(|one| one.stage.clone()).collect(),
-            receivers: receiver_sources(&plan, &shards),
-            endpoints: Vec::new(),
-            server: server.stats(),
-        };
-        let mut endpoints = Vec::new();
-        for (writer, store) in plan.writers.into_iter().zip(&stores) {
-            sources.stores.push(StoreSource {
-                id: writer.id.clone(),
-                store: store.clone(),
-            });
-            start_endpoints(
-                writer,
-                store,
-                (&clock, &shipping),
-                &mut endpoints,
-                &mut sources,
-            )?;
-        }
-        let positions = sources
-            .endpoints
-            .iter()
-            .map(|e| e.position.clone())
-            .collect();
-        let state = Arc::new(State::new(sources));
-        let server = tokio::spawn(server.serve(state.clone()));
-        state.set_ready();
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            io_engine = engine.as_str(),
-            threads,
-            address = options.listen_addr,
-            "Penstock is running"
-        );
-        Ok(Self {
-            shards,
-            stores,
-            endpoints,
-            shipping,
-            server,
-            positions,
-        })
-    }
-
-    /// Until a signal comes or a log fails.
-    async fn wait(&self, signals: &mut Signals) -> Reason {
-        let mut failures = tokio::task::JoinSet::new();
-        for store in &self.stores {
-            let mut durable = store.durable();
-            failures.spawn(async move { durable.ended().await });
-        }
+    /// Waits for what `next` says.
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            () = signals.stop() => Reason::Signal,
-            Some(ended) = failures.join_next() => match ended {
-                Ok(error) => Reason::LogFailed(error.to_string()),
-                Err(error) => Reason::LogFailed(error.to_string()),
-            },
-        }
-    }
-
-    /// Ends in the direction of the flow.
-    async fn stop(
-        self,
-        deadline: Duration,
-        reason: Reason,
-        signals: &mut Signals,
-    ) -> anyhow::Result<()> {
-        tracing::info!(?reason, deadline_seconds = deadline.as_secs(), "stopping");
-        let Self {
-            shards,
-            stores,
-            endpoints,
-            shipping,
-            server,
-            positions,
-        } = self;
-        let shards = tokio::task::spawn_blocking(move || {
-            shards.stop_accepting();
-            shards
-        })
-        .await?;
-        let deadline = match reason {
-            Reason::Signal => deadline,
-            Reason::LogFailed(_) => Duration::ZERO,
-        };
-        let shipped = stop_endpoints(endpoints, deadline);
-        tokio::select! {
-            () = shipped => {}
-            () = signals.stop() => tracing::info!("a second signal: stopping at once"),
-        }
-        for endpoint in positions {
-            let (endpoint, bytes) = (endpoint.name(), endpoint.lag_bytes());
-            tracing::info!(endpoint, bytes_left_on_disk = bytes, "stopped shipping");
-        }
-        tokio::task::spawn_blocking(move || {
-            for store in &stores {
-                store.close();
-            }
-            shards.join()
-        })
-        .await??;
-        server.abort();
-        shipping.shutdown_background();
-        match reason {
-            Reason::Signal => Ok(()),
-            Reason::LogFailed(why) => bail!("a log has failed: {why}"),
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.reload.recv() => Told::Reload,
         }
     }
 }
 
-/// Stops all endpoints side by side.
-async fn stop_endpoints(endpoints: Vec<EndpointHandle>, deadline: Duration) {
-    let mut stopping = tokio::task::JoinSet::new();
-    for endpoint in endpoints {
-        stopping.spawn(endpoint.stop(deadline));
-    }
-    while let Some(stopped) = stopping.join_next().await {
-        if let Err(error) = stopped {
-            tracing::error!(%error, "an endpoint did not stop in order");
-        }
-    }
+/// What a signal means.
+enum Told {
+    Stop,
+    Reload,
 }
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+fn hostname() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
 }
 
 fn choose_engine(setting: &str) -> anyhow::Result<IoEngine> {
@@ -355,6 +345,25 @@ fn choose_engine(setting: &str) -> anyhow::Result<IoEngine> {
     }
 }
 
+/// What the page says about this process.
+fn about(options: &Options, started_ms: i64, threads: usize) -> AgentInfo {
+    AgentInfo {
+        hostname: hostname(),
+        started_ms,
+        threads,
+        storage_path: options.storage_path.display().to_string(),
+        flags: options.in_force(threads),
+        ..AgentInfo::default()
+    }
+}
+
+async fn own_address_served(server: Server, web: Arc<Web>) {
+    tokio::select! {
+        () = server.serve(Arc::clone(&web)) => {}
+        () = web.measure() => {}
+    }
+}
+
 fn own_address(text: &str) -> anyhow::Result<SocketAddr> {
     use std::net::ToSocketAddrs;
     let wrong = || format!("--server.http.listen-addr {text:?} is not an address");
@@ -362,110 +371,4 @@ fn own_address(text: &str) -> anyhow::Result<SocketAddr> {
         .with_context(wrong)?
         .next()
         .with_context(wrong)
-}
-
-fn open_stores(
-    options: &Options,
-    writers: &[RemoteWrite],
-    clock: &SharedClock,
-) -> anyhow::Result<Vec<Store>> {
-    let mut stores = Vec::new();
-    for writer in writers {
-        let settings = StoreOptions {
-            max_disk_bytes: writer.wal.max_disk_bytes,
-            on_full: writer.wal.on_full,
-            retain: writer.wal.retain,
-            series_idle_timeout: writer.wal.series_idle_timeout,
-            recovery: writer.wal.recovery,
-            clock: clock.clone(),
-            ..StoreOptions::default()
-        };
-        let dir = options.storage_path.join(&writer.id);
-        let store = Store::open(&dir, settings).with_context(|| {
-            format!(
-                "cannot use --storage.path {}",
-                options.storage_path.display()
-            )
-        })?;
-        stores.push(store);
-    }
-    Ok(stores)
-}
-
-/// Gives every endpoint a place to start from before any data is taken.
-fn name_endpoints(writers: &[RemoteWrite], stores: &[Store]) -> anyhow::Result<()> {
-    for (writer, store) in writers.iter().zip(stores) {
-        for (endpoint, limits) in writer.endpoints.iter().zip(&writer.limits) {
-            store.endpoint(&endpoint.name)?.set_limits(*limits);
-        }
-        store.endpoints_complete();
-    }
-    Ok(())
-}
-
-fn receiver_options(component: &component::ReceiveHttp) -> ReceiverOptions {
-    ReceiverOptions {
-        messages: component.messages.clone(),
-        connections_max: component.conn_limit,
-        read_timeout: component.read_timeout,
-        write_timeout: component.write_timeout,
-        idle_timeout: component.idle_timeout,
-        paths: component.paths.clone(),
-        body_bytes_max: component.limits.body_bytes_max,
-        in_flight_bytes_max: component.limits.in_flight_bytes_max,
-        connection_in_flight_bytes_max: component.limits.connection_in_flight_bytes_max,
-        series_max: component.limits.series_max,
-        labels: component.limits.labels,
-        tenants: component.tenants.clone(),
-        tls: component.tls.clone(),
-        auth: component.auth.clone(),
-        http2: component.http2,
-        ..ReceiverOptions::new(&component.id, component.address, Vec::new())
-    }
-}
-
-fn receiver_sources(plan: &Plan, shards: &Shards) -> Vec<ReceiverSource> {
-    let sources = plan
-        .receivers
-        .iter()
-        .zip(shards.stats())
-        .zip(shards.addresses());
-    sources
-        .map(|((component, stats), address)| {
-            tracing::info!(component = component.id, %address, "receiving");
-            let connections_max = match component.conn_limit {
-                0 => ingest::CONNECTIONS_MAX_DEFAULT,
-                limit => limit,
-            };
-            ReceiverSource {
-                id: component.id.clone(),
-                connections_max,
-                stats: stats.clone(),
-            }
-        })
-        .collect()
-}
-
-fn start_endpoints(
-    writer: RemoteWrite,
-    store: &Store,
-    (clock, shipping): (&SharedClock, &Runtime),
-    endpoints: &mut Vec<EndpointHandle>,
-    sources: &mut Sources,
-) -> anyhow::Result<()> {
-    for endpoint in writer.endpoints {
-        let position = store.endpoint(&endpoint.name)?;
-        let queue = endpoint.queue.clone();
-        let handle =
-            shipper::Endpoint::start(store.clone(), endpoint, clock.clone(), shipping.handle())?;
-        sources.endpoints.push(EndpointSource {
-            id: writer.id.clone(),
-            url: handle.url_redacted().to_owned(),
-            queue,
-            position,
-            stats: handle.stats(),
-        });
-        endpoints.push(handle);
-    }
-    Ok(())
 }

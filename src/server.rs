@@ -1,74 +1,69 @@
-//! Turns requests to the agent's own address into metrics and health.
+//! Turns connections to the agent's own address into requests, and answers into bytes on them.
 //!
 //! HTTP/1.1 and HTTP/2, by ALPN where it is encrypted, by prior knowledge where it is not.
 //!
+//! | file | does |
+//! |---|---|
+//! | `secured` | the `http` block -> TLS and who may ask |
+//! | `routes` | a request -> the answer to it; what is below the UI's prefix is in `web` |
+//! | `body` | text, JSON, endless lines -> answers |
+//! | `deadline` | a peer that takes nothing -> the end of what waits for it |
+//!
 //! # Invariants
 //! - Where credentials are needed for a path, nothing of it is told without them, be it there or not.
+//! - Who may ask is looked at for each request, as it is configured then. A connection from before a
+//!   change ends soon after it.
+//!
+//! # Failure
+//! - A change that cannot be used changes nothing.
 //!
 //! # Limits
 //! [`CONNECTIONS_MAX`] connections with [`STREAMS_MAX`] requests each at a time. A handshake, and
 //! then a head, must arrive within [`HEAD_TIMEOUT`]. An answer has to be taken, and the next request
-//! to come, within [`ANSWER_TIMEOUT`] of the last request: a slow reader holds no memory for ever.
+//! to come, within [`ANSWER_TIMEOUT`] of it; of an endless answer something, whenever there is something:
+//! a slow reader holds no memory for ever.
+
+mod body;
+mod deadline;
+mod routes;
+mod secured;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use bytes::Bytes;
-use http_body_util::Full;
+use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::rt::Executor;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use ingest::secure::{Guard, SecureStats, Tls};
-use parking_lot::Mutex;
+use ingest::secure::SecureStats;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::unconstrained;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, watch};
 use wal::SharedClock;
 
-use crate::component::{HttpService, PathAuth};
-use crate::telemetry::families;
-use crate::telemetry::metrics::Sources;
+use crate::component::HttpService;
+use crate::web::Web;
+pub(crate) use body::{Answer, Body, fresh, json, text, whole};
+use deadline::{ANSWER_TIMEOUT, Deadline, Held};
+use routes::Head;
+pub(crate) use routes::metrics;
+use secured::Secured;
 
-/// Scrapers and probes: a handful, with room for mistakes.
+/// Scrapers and probes, browsers: a handful, with room for mistakes.
 const CONNECTIONS_MAX: usize = 256;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A page of metrics takes milliseconds; the slowest scrapers give up after some ten seconds.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const STREAMS_MAX: u32 = 16;
 const HEADERS_BYTES_MAX: u32 = 16 << 10;
+/// What of endless answers waits in a connection.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// How long accepting rests after a failure such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What the agent says about itself.
-#[derive(Debug)]
-pub(crate) struct State {
-    sources: Sources,
-    ready: AtomicBool,
-}
-
-impl State {
-    pub(crate) const fn new(sources: Sources) -> Self {
-        Self {
-            sources,
-            ready: AtomicBool::new(false),
-        }
-    }
-
-    /// Everything has started.
-    pub(crate) fn set_ready(&self) {
-        self.ready.store(true, Ordering::Release);
-    }
-}
 
 /// The numbers of the agent's own server.
 #[derive(Debug, Default)]
@@ -87,21 +82,21 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The agent's own address, taken.
-#[derive(Debug)]
+/// The agent's own address, taken. Copies are the same server.
+#[derive(Clone, Debug)]
 pub(crate) struct Server {
-    listener: TcpListener,
-    tls: Option<Arc<Tls>>,
-    guard: Option<(Guard, PathAuth)>,
+    listener: Arc<TcpListener>,
+    secured: Arc<watch::Sender<Arc<Secured>>>,
+    clock: SharedClock,
     stats: Arc<ServerStats>,
 }
 
 /// What all connections share.
+#[derive(Clone)]
 struct Shared {
-    tls: Option<Arc<Tls>>,
-    guard: Option<(Guard, PathAuth)>,
+    secured: Arc<watch::Sender<Arc<Secured>>>,
     stats: Arc<ServerStats>,
-    state: Arc<State>,
+    web: Arc<Web>,
 }
 
 impl Server {
@@ -115,20 +110,14 @@ impl Server {
         clock: &SharedClock,
     ) -> anyhow::Result<Self> {
         let stats = Arc::new(ServerStats::default());
-        let tls = http.tls.clone().map(|options| {
-            let (clock, stats) = (Arc::clone(clock), Arc::clone(&stats.secure));
-            Tls::new("http", options, clock, true, stats).map(Arc::new)
-        });
-        let auth = http.auth.clone();
-        let guard = auth.map(|auth| Guard::new(&auth.options).map(|guard| (guard, auth)));
-        let cannot = |problem: String| anyhow::anyhow!("cannot secure the own address: {problem}");
+        let secured = Secured::new(http, clock, &stats.secure)?;
+        let listener = TcpListener::bind(address).await;
+        let cannot = || format!("cannot listen on {address} (--server.http.listen-addr)");
         Ok(Self {
-            tls: tls.transpose().map_err(|error| cannot(error.to_string()))?,
-            guard: guard.transpose().map_err(cannot)?,
+            listener: Arc::new(listener.with_context(cannot)?),
+            secured: Arc::new(watch::Sender::new(Arc::new(secured))),
+            clock: Arc::clone(clock),
             stats,
-            listener: TcpListener::bind(address).await.with_context(|| {
-                format!("cannot listen on {address} (--server.http.listen-addr)")
-            })?,
         })
     }
 
@@ -137,16 +126,29 @@ impl Server {
         Arc::clone(&self.stats)
     }
 
+    /// Encrypts and asks for credentials as `http` says from now on. Connections from before end within
+    /// [`ANSWER_TIMEOUT`] if that is a change.
+    ///
+    /// # Errors
+    /// It cannot be used; everything is as it was.
+    pub(crate) fn reconfigure(&self, http: &HttpService) -> anyhow::Result<()> {
+        if self.secured.borrow().http == *http {
+            return Ok(());
+        }
+        let secured = Secured::new(http, &self.clock, &self.stats.secure)?;
+        self.secured.send_replace(Arc::new(secured));
+        Ok(())
+    }
+
     /// Answers requests for as long as it is polled.
     #[expect(clippy::infinite_loop, reason = "ends when its task is aborted")]
-    pub(crate) async fn serve(self, state: Arc<State>) {
+    pub(crate) async fn serve(self, web: Arc<Web>) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let shared = Arc::new(Shared {
-            tls: self.tls,
-            guard: self.guard,
+        let shared = Shared {
+            secured: self.secured,
             stats: self.stats,
-            state,
-        });
+            web,
+        };
         loop {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
@@ -170,12 +172,14 @@ impl Server {
     }
 }
 
-async fn accepted(stream: TcpStream, shared: Arc<Shared>) {
-    let Some(tls) = &shared.tls else {
-        return connection(stream, shared).await;
+async fn accepted(stream: TcpStream, shared: Shared) {
+    let mut changes = shared.secured.subscribe();
+    let tls = changes.borrow_and_update().tls.clone();
+    let Some(tls) = tls else {
+        return connection(stream, shared, changes).await;
     };
     if let Some(stream) = tls.accept(stream, HEAD_TIMEOUT).await {
-        connection(stream, shared).await;
+        connection(stream, shared, changes).await;
     }
 }
 
@@ -185,169 +189,72 @@ struct Bounded;
 
 impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Bounded {
     fn execute(&self, stream: F) {
-        tokio::spawn(tokio::time::timeout(ANSWER_TIMEOUT, stream));
+        tokio::spawn(Deadline::within(ANSWER_TIMEOUT).bind(stream));
     }
 }
 
-async fn connection<S>(stream: S, shared: Arc<Shared>)
+/// Serves a connection until it ends, is too slow, or was made before one of `changes`.
+async fn connection<S>(stream: S, shared: Shared, mut changes: watch::Receiver<Arc<Secured>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let deadline = Arc::new(Mutex::new(Instant::now() + HEAD_TIMEOUT));
+    let deadline = Deadline::within(HEAD_TIMEOUT);
     let service = service_fn(|request| {
-        *deadline.lock() = Instant::now() + ANSWER_TIMEOUT;
-        let response = answer(&request, &shared);
-        async move { Ok::<_, Infallible>(response) }
+        let (shared, deadline) = (shared.clone(), Arc::clone(&deadline));
+        async move { Ok::<_, Infallible>(respond(request, &shared, &deadline).await) }
     });
     let mut builder = auto::Builder::new(Bounded);
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES_MAX);
     builder
         .http2()
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADERS_BYTES_MAX);
-    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = loop {
-        let until = *deadline.lock();
+    let serving = async {
+        let stream = TokioIo::new(stream);
+        let mut served = std::pin::pin!(builder.serve_connection(stream, service));
         tokio::select! {
             biased;
-            ended = served.as_mut() => break ended,
-            () = unconstrained(tokio::time::sleep_until(until)) => {
-                if *deadline.lock() <= Instant::now() {
-                    count(&shared.stats.timed_out);
-                    return;
-                }
-            }
+            ended = served.as_mut() => return ended,
+            Ok(()) = changes.changed() => served.as_mut().graceful_shutdown(),
         }
+        let rest = tokio::time::timeout(ANSWER_TIMEOUT, served).await;
+        rest.unwrap_or(Ok(()))
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection to the agent's own address ended early");
-    }
-}
-
-fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
-    if let Some((guard, auth)) = &shared.guard
-        && auth.covers(request.uri().path())
-        && !guard.admits(request.headers())
-    {
-        count(&shared.stats.unauthorized);
-        let mut response = text(StatusCode::UNAUTHORIZED, "Unauthorized\n");
-        let challenge = guard.challenge();
-        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        return response;
-    }
-    page(request, &shared.state)
-}
-
-fn page(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    match request.uri().path() {
-        "/metrics" => match state.sources.collect().encode() {
-            Ok(metrics) => {
-                let mut response = text(StatusCode::OK, metrics);
-                let kind = HeaderValue::from_static(families::CONTENT_TYPE);
-                response.headers_mut().insert(CONTENT_TYPE, kind);
-                response
-            }
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        },
-        "/-/ready" if state.ready.load(Ordering::Acquire) => {
-            text(StatusCode::OK, "Penstock is ready.\n")
+    match Arc::clone(&deadline).bind(serving).await {
+        None => count(&shared.stats.timed_out),
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            tracing::debug!(%error, "a connection to the agent's own address ended early");
         }
-        "/-/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "Penstock is not ready.\n"),
-        "/-/healthy" => healthy(state),
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "there is /metrics, /-/ready and /-/healthy\n",
-        ),
     }
 }
 
-/// Unhealthy is a store that cannot take data.
-fn healthy(state: &State) -> Response<Full<Bytes>> {
-    let sick = state.sources.stores.iter().filter(|source| {
-        let full = source.store.stats().out_of_space.load(Ordering::Relaxed) == 1;
-        full || source.store.failure().is_some()
-    });
-    let names: Vec<&str> = sick.map(|source| source.id.as_str()).collect();
-    if names.is_empty() {
-        return text(StatusCode::OK, "All Penstock components are healthy.\n");
-    }
-    let names = format!("unhealthy components: {}\n", names.join(", "));
-    text(StatusCode::INTERNAL_SERVER_ERROR, names)
-}
-
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
+/// Answers a request of the connection with this deadline.
+async fn respond(
+    request: Request<Incoming>,
+    shared: &Shared,
+    connection: &Arc<Deadline>,
+) -> Answer {
+    // Over HTTP/2 this is polled by the task of the stream.
+    let own = Deadline::current().unwrap_or_else(|| Arc::clone(connection));
+    let held = (!Arc::ptr_eq(&own, connection)).then(|| Held::new(connection));
+    own.pause();
+    let (parts, _) = request.into_parts();
+    let head = Head {
+        method: parts.method,
+        uri: parts.uri,
+        headers: parts.headers,
+    };
+    let secured = Arc::clone(&shared.secured.borrow());
+    let mut answer = routes::answer(head, &secured, &shared.stats, &shared.web).await;
+    own.restart();
+    answer.body_mut().watch(&own, held);
+    answer
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use wal::{IoEngine, SystemClock};
-
-    fn shared() -> Arc<Shared> {
-        let stats = Arc::new(ServerStats::default());
-        let sources = Sources {
-            engine: IoEngine::Portable,
-            clock: SystemClock::shared(),
-            stores: Vec::new(),
-            relabels: Vec::new(),
-            receivers: Vec::new(),
-            endpoints: Vec::new(),
-            server: Arc::clone(&stats),
-        };
-        Arc::new(Shared {
-            tls: None,
-            guard: None,
-            stats,
-            state: Arc::new(State::new(sources)),
-        })
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_says_or_takes_nothing_is_let_go() {
-        let get = b"GET /metrics HTTP/1.1\r\nHost: t\r\n\r\n";
-        for (request, seconds) in [(&b""[..], 10), (b"GET /me", 10), (get, 60)] {
-            let shared = shared();
-            // Room for the head of the answer, and not for the page.
-            let (ours, mut theirs) = tokio::io::duplex(64);
-            let begin = Instant::now();
-            let serving = tokio::spawn(connection(ours, Arc::clone(&shared)));
-            theirs.write_all(request).await.unwrap();
-            serving.await.unwrap();
-            assert_eq!(begin.elapsed().as_secs(), seconds);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_window_that_stays_shut_holds_no_page_for_ever() {
-        let shared = shared();
-        let (ours, mut theirs) = tokio::io::duplex(64 << 10);
-        let begin = Instant::now();
-        let serving = tokio::spawn(connection(ours, Arc::clone(&shared)));
-        // SETTINGS with an initial window of 0, then GET / on stream 1.
-        let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
-        let get = [0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x86];
-        let all = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &get].concat();
-        theirs.write_all(&all).await.unwrap();
-        let mut said = Vec::new();
-        theirs.read_to_end(&mut said).await.unwrap();
-        serving.await.unwrap();
-        assert_eq!(begin.elapsed().as_secs(), 60);
-        assert_eq!(shared.stats.timed_out.load(Ordering::Relaxed), 1);
-    }
-}
+mod tests;

@@ -10,7 +10,10 @@
 
 mod account;
 mod bad_input;
+mod browser;
+mod commands;
 mod common;
+mod components;
 mod demo;
 mod device;
 mod full_disk;
@@ -20,9 +23,11 @@ mod kill_many;
 mod main_path;
 mod pass_through;
 mod relabel;
+mod reload;
 mod secure;
 mod start;
 mod templates;
 mod tidy;
 mod wal_import;
 mod wal_tools;
+mod web;

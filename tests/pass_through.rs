@@ -326,7 +326,11 @@ fn captured_requests_of_both_protocols_reach_endpoints_of_both() {
         clock: SystemClock::shared(),
     };
     let front = ReceiverOptions::new("front", ([127, 0, 0, 1], 0).into(), vec![0]);
-    let shards = Shards::start(&shards, vec![front], std::slice::from_ref(&store)).unwrap();
+    let layout = ingest::Layout {
+        stores: vec![("store".to_owned(), store.clone())],
+        receivers: vec![front],
+    };
+    let shards = Shards::start(&shards, layout).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let ship = |name: &str, message| {
         let (url, content) = receiver(message);
@@ -343,7 +347,7 @@ fn captured_requests_of_both_protocols_reach_endpoints_of_both() {
     ];
 
     let mut sent = Content::default();
-    let mut client = Client::new(shards.addresses()[0].port());
+    let mut client = Client::new(shards.addresses()["front"].port());
     for (body, is_v2) in &bodies {
         sent.add(body, *is_v2);
         let reply = if *is_v2 {

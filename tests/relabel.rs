@@ -104,7 +104,14 @@ fn what_is_relabeled_here_is_what_prometheus_makes_of_it() {
     agent.until_delivered(&ruled.url());
     agent.until_delivered(&plain.url());
 
-    let (expected, found) = (reference.samples(), ruled.samples());
+    // What Prometheus sent last may not be searched yet.
+    let (expected, found) = eventually(PATIENCE, || {
+        let (expected, found) = (reference.samples(), ruled.samples());
+        match (count(&expected), count(&found)) {
+            (theirs, ours) if theirs >= ours => Ok((expected, found)),
+            (theirs, ours) => Err(format!("they hold {theirs}, we {ours}")),
+        }
+    });
     assert!(count(&expected) > 3_000, "only {}", count(&expected));
     assert_same(&expected, &found);
     assert!(count(&plain.samples()) > count(&found));

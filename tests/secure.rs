@@ -295,7 +295,7 @@ fn the_own_address_asks_for_credentials_where_it_is_told_to() {
         let with = |arguments: &[&str]| answer(dir, &url, arguments).unwrap().0;
         let free = if path == "/-/ready" { "200" } else { "401" };
         let found = match path {
-            "/nothing" | "/" => "404",
+            "/nothing" => "404",
             _ => "200",
         };
         let wrong = ["-u", "scraper:hunter3"];

@@ -226,7 +226,7 @@ fn sighup_does_not_end() {
     let dir = tempfile::tempdir().unwrap();
     let agent = Agent::start(dir.path(), &[], &[]);
     agent.process.signal(Signal::HUP);
-    until_logged(&agent, "SIGHUP");
+    until_logged(&agent, "config reloaded");
     Stream::new("only").send(agent.port, 0..1);
 }
 

@@ -8,6 +8,7 @@
 //! | `scanner`, `token` | text to tokens |
 //! | `parser`, `parser::expr`, `ast` | tokens to a tree of blocks, attributes and expressions |
 //! | `references` | a block to the names it needs from elsewhere |
+//! | `yaml` | YAML text to nodes and values |
 //! | `eval`, `literal`, `operators`, `stdlib` | expressions to values |
 //! | `value`, `secret` | the values |
 //! | `from_value`, `numbers`, `handle`, `units` | values to Rust types and back |
@@ -16,6 +17,7 @@
 //! | `body` | what was asked for and what was given, for displays and for telling whether it changed |
 //! | `constant` | which expressions are known from the text alone |
 //! | `diag`, `pretty`, `print` | findings to text |
+//! | `fmt`, `fmt::page`, `fmt::tabs` | a tree and its comments to text in the one form |
 //!
 //! A component's arguments are read like this:
 //!
@@ -47,6 +49,7 @@ mod constant;
 mod decode;
 mod diag;
 mod eval;
+mod fmt;
 mod from_value;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -66,6 +69,7 @@ mod stdlib;
 mod token;
 mod units;
 mod value;
+pub mod yaml;
 
 pub use ast::{
     Attribute, BinaryOp, Block, Expr, ExprKind, Field, File, Ident, Literal, LiteralKind,
@@ -75,6 +79,7 @@ pub use body::{Argument, Body, Nested, Schema, Shown};
 pub use decode::{check, decode, decode_recorded, describe};
 pub use diag::{Diagnostic, Diagnostics, Severity};
 pub use eval::{Scope, evaluate};
+pub use fmt::format;
 pub use from_value::FromValue;
 pub use handle::{CapsuleKind, Handle};
 pub use parser::{MAX_DEPTH, parse, parse_body, parse_expression};

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::ast::{Attribute, Block, Expr, File, Ident, Statement};
 use crate::diag::{Diagnostic, Diagnostics};
-use crate::scanner::{Scanner, is_identifier};
+use crate::scanner::{Comment, Scanner, is_identifier};
 use crate::source::{Source, Span};
 use crate::token::{Token, TokenKind};
 
@@ -72,6 +72,16 @@ pub fn parse_body(
     let mut parser = Parser::new(&source);
     let statements = parser.statements(TokenKind::Eof);
     parser.finish().map(|()| (source, statements))
+}
+
+/// As [`parse_body`], with the comments.
+pub(crate) fn parse_with_comments(
+    source: &Arc<Source>,
+) -> Result<(Vec<Statement>, Vec<Comment<'_>>), Diagnostics> {
+    let mut parser = Parser::new(source);
+    let statements = parser.statements(TokenKind::Eof);
+    let comments = parser.scanner.take_comments();
+    parser.finish().map(|()| (statements, comments))
 }
 
 /// Parses a single expression.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::ast::{Expr, ExprKind, Field};
+use crate::ast::{Expr, ExprKind, Field, LiteralKind};
 use crate::numbers::float_text;
 use crate::scanner::is_identifier;
 use crate::value::{Object, Value};
@@ -28,6 +28,10 @@ impl fmt::Display for Expr {
             ExprKind::Paren(inner) => write!(f, "({inner})"),
             ExprKind::Unary(op, operand) => write!(f, "{op}{operand}"),
             ExprKind::Binary(left, op, right) => write!(f, "{left} {op} {right}"),
+            // A point right after digits would be read as part of the number.
+            ExprKind::Access(target, name) if is_number(target) => {
+                write!(f, "{target} .{}", name.name)
+            }
             ExprKind::Access(target, name) => write!(f, "{target}.{}", name.name),
             ExprKind::Index(target, index) => write!(f, "{target}[{index}]"),
             ExprKind::Call(function, args) => {
@@ -37,6 +41,10 @@ impl fmt::Display for Expr {
             }
         }
     }
+}
+
+fn is_number(expr: &Expr) -> bool {
+    matches!(&expr.kind, ExprKind::Literal(literal) if literal.kind == LiteralKind::Number)
 }
 
 impl fmt::Display for Field {

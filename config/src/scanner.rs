@@ -1,6 +1,6 @@
 //! Turns text into tokens, inserting the terminators that line breaks stand for.
 //!
-//! Comments are dropped here. Letters are Rust's alphabetic characters and digits its numeric ones,
+//! Comments are no tokens; they are kept beside for the formatter. Letters are Rust's alphabetic characters and digits its numeric ones,
 //! which takes in a few marks and number forms beyond the letter and decimal digit classes.
 //!
 //! # Invariants
@@ -28,6 +28,14 @@ pub(crate) struct Scanner<'a> {
     line_break_counts: bool,
     /// Messages since they were last taken, in order.
     errors: Vec<(Pos, String)>,
+    comments: Vec<Comment<'a>>,
+}
+
+/// A comment as written, without the line break that ends it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Comment<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) span: Span,
 }
 
 impl<'a> Scanner<'a> {
@@ -39,6 +47,7 @@ impl<'a> Scanner<'a> {
             last: Pos::START,
             line_break_counts: false,
             errors: Vec::new(),
+            comments: Vec::new(),
         };
         if scanner.peek() == Some(BYTE_ORDER_MARK) {
             scanner.bump();
@@ -48,6 +57,11 @@ impl<'a> Scanner<'a> {
 
     pub(crate) fn take_errors(&mut self) -> Vec<(Pos, String)> {
         std::mem::take(&mut self.errors)
+    }
+
+    /// The comments passed so far, in order.
+    pub(crate) fn take_comments(&mut self) -> Vec<Comment<'a>> {
+        std::mem::take(&mut self.comments)
     }
 
     /// Jumps to the end of the text.
@@ -71,7 +85,12 @@ impl<'a> Scanner<'a> {
                     };
                 }
                 self.line_break_counts = false;
+                let offset = self.offset;
                 self.skip_comment();
+                let text = self.text.get(offset..self.offset).unwrap_or_default();
+                let end = self.last;
+                let span = Span { start, end };
+                self.comments.push(Comment { text, span });
                 continue;
             }
             let offset = self.offset;

@@ -1,8 +1,7 @@
 //! Turns the names every configuration may use into values: constants and functions.
 //!
 //! Functions are grouped by namespace in the files below this one; old names at the top level lead to
-//! the same functions. `encoding.from_yaml` is not here: it needs a YAML reader. It is unknown like
-//! any other name that does not exist.
+//! the same functions.
 
 mod encoding;
 mod format;
@@ -10,6 +9,7 @@ mod json;
 mod json_path;
 mod lists;
 mod text;
+mod yaml;
 
 use std::sync::LazyLock;
 
@@ -28,6 +28,7 @@ const FUNCTIONS: &[(&str, Native)] = &[
     ("encoding.from_URLbase64", encoding::from_base64_url),
     ("encoding.from_base64", encoding::from_base64),
     ("encoding.from_json", json::from_json),
+    ("encoding.from_yaml", yaml::from_yaml),
     ("encoding.to_URLbase64", encoding::to_base64_url),
     ("encoding.to_base64", encoding::to_base64),
     ("encoding.to_json", json::to_json),
@@ -65,6 +66,7 @@ const DEPRECATED: &[(&str, &str)] = &[
     ("trim_prefix", "string.trim_prefix"),
     ("trim_space", "string.trim_space"),
     ("trim_suffix", "string.trim_suffix"),
+    ("yaml_decode", "encoding.from_yaml"),
 ];
 
 const EXPERIMENTAL: &[&str] = &["array.combine_maps", "array.group_by"];
@@ -206,7 +208,7 @@ mod tests {
         }
         assert_eq!(deprecated("env"), Some("sys.env"));
         assert!(is_experimental("array.group_by") && !is_experimental("array.concat"));
-        assert!(!is_identifier("yaml_decode") && !is_identifier("trim_all"));
+        assert!(is_identifier("yaml_decode") && !is_identifier("trim_all"));
     }
 
     #[test]

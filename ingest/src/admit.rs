@@ -91,8 +91,9 @@ pub(crate) struct Flight {
     taken: AtomicU64,
     /// Connections that hold something.
     holders: AtomicU64,
-    limit: u64,
-    connection_limit: u64,
+    /// Both may change at any time; what is taken by then stays.
+    limit: AtomicU64,
+    connection_limit: AtomicU64,
 }
 
 /// Bytes of one connection's requests in flight.
@@ -104,9 +105,15 @@ impl Flight {
         Self {
             taken: AtomicU64::new(0),
             holders: AtomicU64::new(0),
-            limit,
-            connection_limit,
+            limit: AtomicU64::new(limit),
+            connection_limit: AtomicU64::new(connection_limit),
         }
+    }
+
+    /// The limits from now on.
+    pub(crate) fn set_limits(&self, limit: u64, connection_limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
+        (self.connection_limit).store(connection_limit, Ordering::Relaxed);
     }
 
     /// How much is taken.
@@ -172,8 +179,8 @@ impl BytesPermit<'_> {
             held: self.held.0.get(),
             taken: self.flight.taken(),
             holders: self.flight.holders.load(Ordering::Relaxed),
-            limit: self.flight.limit,
-            connection_limit: self.flight.connection_limit,
+            limit: self.flight.limit.load(Ordering::Relaxed),
+            connection_limit: self.flight.connection_limit.load(Ordering::Relaxed),
         }
     }
 
@@ -197,15 +204,20 @@ impl Drop for BytesPermit<'_> {
 #[derive(Debug)]
 pub(crate) struct Gate {
     taken: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
 }
 
 impl Gate {
     pub(crate) const fn new(limit: u64) -> Self {
         Self {
             taken: AtomicU64::new(0),
-            limit,
+            limit: AtomicU64::new(limit),
         }
+    }
+
+    /// The limit from now on; those that are in stay.
+    pub(crate) fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// How many there are.
@@ -217,7 +229,7 @@ impl Gate {
     pub(crate) fn enter(&self) -> Option<Permit<'_>> {
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         let permit = Permit(self);
-        (before < self.limit).then_some(permit)
+        (before < self.limit.load(Ordering::Relaxed)).then_some(permit)
     }
 }
 
@@ -384,5 +396,26 @@ mod tests {
         drop(first);
         assert!(gate.enter().is_some());
         assert_eq!(gate.taken(), 0);
+    }
+
+    #[test]
+    fn limits_that_change_hold_from_the_next_one_on_and_take_nothing_back() {
+        let gate = Gate::new(2);
+        let (first, second) = (gate.enter(), gate.enter());
+        gate.set_limit(1);
+        assert!(first.is_some() && second.is_some());
+        drop(first);
+        assert!(gate.enter().is_none(), "the second is in");
+        let flight = Flight::new(10, 10);
+        let (here, there) = (Held::default(), Held::default());
+        let (mut a, mut b) = (flight.permit(&here), flight.permit(&there));
+        assert_eq!(a.take(6), Ok(()));
+        flight.set_limits(5, 5);
+        assert_eq!(b.take(1), Err(Shed::Full));
+        flight.set_limits(100, 5);
+        assert_eq!(b.take(4), Ok(()));
+        assert_eq!(flight.permit(&there).take(2), Err(Shed::Connection));
+        drop((a, b));
+        assert_eq!(flight.taken(), 0);
     }
 }

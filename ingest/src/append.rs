@@ -16,22 +16,22 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use wal::{Position, SeriesRef, Store, Writer};
+use wal::{Position, Sample, SeriesRef};
 
 use crate::decode::labels::{LabelLimits, LabelSet};
 use crate::decode::snappy::Refused;
 use crate::decode::{
-    Batch, Brought, Malformed, NotAllowed, Resolve, Slot, count_series, remote_write_v1,
+    Batch, Brought, Malformed, NotAllowed, RecordAt, Resolve, Slot, count_series, remote_write_v1,
     remote_write_v2,
 };
 use crate::intern::{Interner, RawRecords, Scratch, Unsorted};
 use crate::negotiate::{Encoding, Message};
-use crate::options::ReceiverOptions;
 use crate::paths::{Front, Mapped, Paths, Spare, ToAliases, Way, some_labels};
-use crate::tenants::{Pass, Tenant, Tenants, TooFast, samples_of};
+use crate::tap::{Tap, append_record, append_sample};
+use crate::tenants::{Activity, Pass, Tenant, Tenants, TooFast, samples_of};
 
 /// What each buffer keeps between requests: a request of 20000 ordinary samples.
-const KEPT_BYTES_MAX: usize = 8 << 20;
+pub(crate) const KEPT_BYTES_MAX: usize = 8 << 20;
 
 /// Why a request was not appended.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub(crate) struct Incoming<'r> {
     pub(crate) tenant: Option<(&'r Tenants, &'r Tenant)>,
     /// Monotonic time.
     pub(crate) now: Duration,
+    /// Where somebody listens to what comes.
+    pub(crate) tap: Option<&'r Tap>,
 }
 
 /// The scanners and their buffers.
@@ -86,11 +88,8 @@ impl Scanner {
 }
 
 /// Appends requests to the stores of one shard thread.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(crate) struct Appender {
-    stores: Vec<(Store, Writer)>,
-    /// By the number of the receiver.
-    receivers: Vec<Paths>,
     decompressed: Vec<u8>,
     /// What the last request held.
     pub(crate) batch: Batch,
@@ -103,67 +102,50 @@ pub(crate) struct Appender {
     records: RawRecords,
 }
 
-/// Where a connection's requests come in, and what came last.
-#[derive(Clone, Copy, Debug)]
+/// What came last on a connection.
+#[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Route {
-    /// The number of the receiver.
-    receiver: usize,
+    /// The number of the ways it went: the rest means nothing to others.
+    paths: u64,
     /// The last series of the front, and the last alias.
     previous: SeriesRef,
     previous_alias: u32,
 }
 
 impl Route {
-    /// A connection to the receiver of this number.
-    pub(crate) const fn new(receiver: usize) -> Self {
-        Self {
-            receiver,
-            previous: SeriesRef::NONE,
-            previous_alias: 0,
+    /// Forgets what came last if that went other ways.
+    fn go(&mut self, paths: &Paths) {
+        if self.paths != paths.number {
+            *self = Self {
+                paths: paths.number,
+                ..Self::default()
+            };
         }
     }
 }
 
 impl Appender {
-    /// Takes one writer from each store.
-    pub(crate) fn new(stores: &[Store], receivers: &[ReceiverOptions]) -> Result<Self, wal::Error> {
-        let stores = stores
-            .iter()
-            .map(|store| Ok((store.clone(), store.writer()?)));
-        Ok(Self {
-            stores: stores.collect::<Result<_, wal::Error>>()?,
-            receivers: receivers.iter().map(Paths::new).collect(),
-            decompressed: Vec::new(),
-            batch: Batch::default(),
-            taken: 0,
-            scanner: Scanner::default(),
-            interning: Scratch::default(),
-            spare: Spare::default(),
-            mapped: Mapped::default(),
-            records: RawRecords::default(),
-        })
-    }
-
     /// Appends a request; `positions` gets one entry per path of the receiver, to be waited for.
     pub(crate) fn append(
         &mut self,
         request: Incoming<'_>,
-        route: &mut Route,
+        (paths, route): (&mut Paths, &mut Route),
         positions: &mut Vec<Position>,
     ) -> Result<(), Failure> {
         positions.clear();
+        route.go(paths);
         self.batch.clear();
         self.taken = 0;
         self.scanner
             .buffers
             .repeats
-            .begin(route.receiver, request.now);
+            .begin(paths.number, request.now);
         // Lent, so that what it needs of the rest can be lent beside it.
         let mut decompressed = std::mem::take(&mut self.decompressed);
         let appended = (request.encoding)
             .decompress(request.compressed, request.claimed, &mut decompressed)
             .map_err(Failure::Compression)
-            .and_then(|body| self.append_body((request, body), route, positions));
+            .and_then(|body| self.append_body((request, body), (paths, route), positions));
         self.decompressed = decompressed;
         if appended.is_err() {
             if let Some((tenants, tenant)) = request.tenant {
@@ -178,7 +160,7 @@ impl Appender {
     fn append_body(
         &mut self,
         (request, body): (Incoming<'_>, &[u8]),
-        route: &mut Route,
+        (paths, route): (&mut Paths, &mut Route),
         positions: &mut Vec<Position>,
     ) -> Result<(), Failure> {
         if request.series_max > 0 {
@@ -189,25 +171,28 @@ impl Appender {
         }
         self.interning.limit(request.labels);
         self.spare.limit(request.labels);
-        // Lent, as above.
-        let mut receivers = std::mem::take(&mut self.receivers);
-        let paths = &mut receivers[route.receiver];
         positions.resize(paths.ways.len(), Position::default());
         paths.aliases.begin(request.now);
         let appended = if paths.ways.is_empty() {
-            let nowhere = &mut Nowhere::new(request.labels);
-            (self.scanner)
-                .scan(request.message, body, nowhere, &mut self.batch)
-                .and_then(|()| take(&request, &self.batch))
-                .map(drop)
+            self.nowhere((request, body))
         } else if let Some(front) = paths.front {
             self.through_store((request, body), (&mut *paths, front), route, positions)
         } else {
             self.through_aliases((request, body), paths, route, positions)
         };
         paths.report();
-        self.receivers = receivers;
         appended
+    }
+
+    /// Checks and counts what goes to no store.
+    fn nowhere(&mut self, (request, body): (Incoming<'_>, &[u8])) -> Result<(), Failure> {
+        let mut nowhere = Nowhere::new(&request);
+        (self.scanner).scan(request.message, body, &mut nowhere, &mut self.batch)?;
+        take(&request, &self.batch)?;
+        if let Some(tap) = request.tap {
+            nowhere.show(tap, &self.batch.samples);
+        }
+        Ok(())
     }
 
     /// The straight path: from the bytes to the refs of the first writer without rules, and on.
@@ -218,10 +203,10 @@ impl Appender {
         route: &mut Route,
         positions: &mut [Position],
     ) -> Result<(), Failure> {
-        let at = paths.ways[front].store;
-        let store = self.stores[at].0.clone();
+        let way = &paths.ways[front];
+        let own = way.store.clone();
         // Until the samples are appended, or a series could be given up under them.
-        let series = store.series().guard();
+        let series = own.store.series().guard();
         let unsorted = Unsorted {
             aliases: &mut paths.aliases,
             derived: &mut paths.unsorted,
@@ -234,7 +219,8 @@ impl Appender {
         route.previous_alias = interner.previous_alias();
         self.taken = take(&request, &self.batch)
             .inspect_err(|_| refuse(&request, &interner, &self.batch))?;
-        let mut pass = (request.tenant).and_then(|(all, tenant)| all.pass(tenant, front));
+        let activity = way.activity.clone();
+        let mut pass = pass(&request, activity.as_deref());
         if let Some(pass) = &mut pass {
             interner.admit(pass, &mut self.batch);
         }
@@ -242,7 +228,14 @@ impl Appender {
         if let Some(pass) = pass {
             pass.settle(self.interning.defined(&self.batch));
         }
-        let writer = &mut self.stores[at].1;
+        let all = (&self.batch, &*self.batch.samples, &*self.batch.records);
+        if let Some(tap) = request.tap {
+            show(tap, &series, body, all);
+        }
+        if own.tap.is_on() {
+            show(&own.tap, &series, body, all);
+        }
+        let mut writer = own.writer.borrow_mut();
         let samples = &self.batch.samples;
         positions[front] = self
             .records
@@ -250,6 +243,7 @@ impl Appender {
                 writer.append(samples, records)
             })
             .map_err(Failure::Log)?;
+        drop(writer);
         for (number, way) in paths.ways.iter_mut().enumerate() {
             if number != front {
                 // Whose series these are was asked at the front.
@@ -281,8 +275,13 @@ impl Appender {
                 });
             }
         })?;
+        if let Some(tap) = request.tap {
+            let all = (&self.batch, &*self.batch.samples, &*self.batch.records);
+            show(tap, &paths.aliases, body, all);
+        }
         for (number, way) in paths.ways.iter_mut().enumerate() {
-            let pass = (request.tenant).and_then(|(all, tenant)| all.pass(tenant, number));
+            let activity = way.activity.clone();
+            let pass = pass(&request, activity.as_deref());
             positions[number] = self.append_mapped(body, &paths.aliases, way, pass)?;
         }
         Ok(())
@@ -296,8 +295,8 @@ impl Appender {
         way: &mut Way,
         pass: Option<Pass<'_>>,
     ) -> Result<Position, Failure> {
-        let (store, writer) = &mut self.stores[way.store];
-        let series = store.series().guard();
+        let own = &*way.store;
+        let series = own.store.series().guard();
         let ways = (&mut way.derived, &mut way.rules);
         self.mapped
             .map((front, &self.batch), ways, &series, pass)
@@ -306,17 +305,25 @@ impl Appender {
         let Mapped {
             samples, records, ..
         } = &self.mapped;
-        self.records
+        let position = self
+            .records
             .with((body, &self.batch), records, |records| {
-                writer.append(samples, records)
+                own.writer.borrow_mut().append(samples, records)
             })
-            .map_err(Failure::Log)
+            .map_err(Failure::Log)?;
+        way.rules.show(front, &self.batch);
+        if own.tap.is_on() {
+            show(&own.tap, &series, body, (&self.batch, samples, records));
+        }
+        Ok(position)
     }
 
     /// Whether the log of one of the stores is behind its device.
-    pub(crate) fn is_behind(&self, route: &Route) -> bool {
-        let ways = &self.receivers[route.receiver].ways;
-        ways.iter().any(|way| self.stores[way.store].1.is_behind())
+    pub(crate) fn is_behind(paths: &Paths) -> bool {
+        let stores = paths.stores.iter();
+        stores
+            .into_iter()
+            .any(|own| own.writer.borrow().is_behind())
     }
 
     fn shrink(&mut self) {
@@ -338,10 +345,10 @@ impl Appender {
         self.batch.clear();
         self.batch
             .samples
-            .shrink_to(KEPT_BYTES_MAX / size_of::<wal::Sample>());
+            .shrink_to(KEPT_BYTES_MAX / size_of::<Sample>());
         self.batch
             .records
-            .shrink_to(KEPT_BYTES_MAX / size_of::<crate::decode::RecordAt>());
+            .shrink_to(KEPT_BYTES_MAX / size_of::<RecordAt>());
         self.batch.made.shrink_to(KEPT_BYTES_MAX);
     }
 
@@ -356,59 +363,6 @@ impl Appender {
     }
 }
 
-/// The line of one connection without its socket, for benches: compressed bodies to positions.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Line {
-    appender: Appender,
-    route: Route,
-    positions: Vec<Position>,
-}
-
-#[doc(hidden)]
-impl Line {
-    /// A line of its own to these stores, as the receiver says.
-    ///
-    /// # Errors
-    /// A store has no more writers.
-    pub fn new(stores: &[Store], receiver: &ReceiverOptions) -> Result<Self, wal::Error> {
-        Ok(Self {
-            appender: Appender::new(stores, std::slice::from_ref(receiver))?,
-            route: Route::new(0),
-            positions: Vec::new(),
-        })
-    }
-
-    /// Appends a request compressed by snappy. The positions, one per path, and the number of samples.
-    ///
-    /// # Errors
-    /// Why it was not appended, as text.
-    pub fn append(
-        &mut self,
-        compressed: &[u8],
-        message: Message,
-    ) -> Result<(&[Position], usize), String> {
-        let refused = |refused| format!("{refused:?}");
-        let encoding = Encoding::Snappy;
-        let request = Incoming {
-            compressed,
-            claimed: (encoding.claimed_length(compressed, KEPT_BYTES_MAX)).map_err(refused)?,
-            message,
-            encoding,
-            now: Duration::ZERO,
-            series_max: 0,
-            labels: LabelLimits::default(),
-            tenant: None,
-        };
-        self.appender
-            .append(request, &mut self.route, &mut self.positions)
-            .map_err(|failure| format!("{failure:?}"))?;
-        let count = self.appender.batch.samples.len();
-        self.appender.finish();
-        Ok((&self.positions, count))
-    }
-}
-
 /// Charges the tenant of a request its samples.
 fn take(request: &Incoming<'_>, batch: &Batch) -> Result<u64, Failure> {
     let Some((tenants, tenant)) = request.tenant else {
@@ -417,6 +371,37 @@ fn take(request: &Incoming<'_>, batch: &Batch) -> Result<u64, Failure> {
     let taken = tenants.take(tenant, batch, request.now);
     taken.map_err(Failure::TooFast)?;
     Ok(samples_of(batch))
+}
+
+/// What of a request its tenant may send on a way.
+fn pass<'r>(request: &Incoming<'r>, activity: Option<&'r Activity>) -> Option<Pass<'r>> {
+    let ((tenants, tenant), activity) = request.tenant.zip(activity)?;
+    Some(tenants.pass(tenant, activity))
+}
+
+/// Shows somebody who listens some of these samples and records of a request.
+#[cold]
+fn show(
+    tap: &Tap,
+    front: &impl Front,
+    body: &[u8],
+    (batch, samples, records): (&Batch, &[Sample], &[RecordAt]),
+) {
+    let mut labels = Vec::new();
+    tap.show(samples.len() + records.len(), |at, out| {
+        labels.clear();
+        let mut has_labels = |series: SeriesRef| front.labels(series.get(), &mut labels).is_ok();
+        if let Some(sample) = samples.get(at) {
+            let is_there = has_labels(sample.series);
+            append_sample(out, &labels, sample);
+            return is_there;
+        }
+        let Some(record) = records.get(at - samples.len()) else {
+            return false;
+        };
+        let is_there = !record.series.is_none() && has_labels(record.series);
+        is_there && append_record(out, &labels, record.kind, batch.bytes(body, &record.bytes))
+    });
 }
 
 /// Counts by its labels what a tenant was not allowed to send.
@@ -428,18 +413,36 @@ fn refuse(request: &Incoming<'_>, interner: &Interner<'_>, batch: &Batch) {
     }
 }
 
+/// Series of a request that goes nowhere whose labels are kept for who listens.
+const NOWHERE_SERIES_MAX: usize = 1000;
+
 /// Resolves for a receiver that forwards to no store: what is not allowed is still refused.
 #[derive(Default, Debug)]
 struct Nowhere {
     set: LabelSet,
     canonical: Vec<u8>,
+    /// The samples of the first series and their labels, if somebody listens.
+    seen: Option<Vec<(Range<usize>, Vec<u8>)>>,
 }
 
 impl Nowhere {
-    fn new(limits: LabelLimits) -> Self {
+    fn new(request: &Incoming<'_>) -> Self {
         let mut nowhere = Self::default();
-        nowhere.set.limits = limits;
+        nowhere.set.limits = request.labels;
+        nowhere.seen = request.tap.map(|_| Vec::new());
         nowhere
+    }
+
+    fn show(&self, tap: &Tap, samples: &[Sample]) {
+        let seen = self.seen.as_deref().unwrap_or_default();
+        tap.show(samples.len(), |at, out| {
+            let labels = seen.iter().find(|(range, _)| range.contains(&at));
+            let found = labels.zip(samples.get(at));
+            if let Some(((_, labels), sample)) = found {
+                append_sample(out, labels, sample);
+            }
+            found.is_some()
+        });
     }
 }
 
@@ -452,11 +455,16 @@ impl Resolve for Nowhere {
         &mut self,
         body: &[u8],
         fields: &[Range<usize>],
-        _: &Brought,
+        brought: &Brought,
     ) -> Result<Result<Slot, NotAllowed>, Malformed> {
         self.set.read(body, fields)?;
         self.canonical.clear();
         let checked = self.set.append_canonical(body, &mut self.canonical);
+        if let Some(seen) = &mut self.seen
+            && seen.len() < NOWHERE_SERIES_MAX
+        {
+            seen.push((brought.samples.clone(), self.canonical.clone()));
+        }
         Ok(checked
             .map(|()| Slot::Known(SeriesRef::NONE))
             .map_err(|reason| {

@@ -41,8 +41,7 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// What belongs to one connection beside its socket.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// Where its requests go, with the last series of each way: the sender's next request most
-    /// likely goes on from there.
+    /// The last series: the sender's next request most likely goes on from there.
     pub(crate) route: RefCell<Route>,
     /// Bytes of its requests in flight.
     pub(crate) held: Held,
@@ -59,9 +58,9 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(receiver: &Receiver) -> Self {
         // A new connection is expected to say something soon: it gets the time of a head.
-        let deadline = Instant::now() + receiver.options.read_timeout;
+        let deadline = Instant::now() + receiver.settings().options.read_timeout;
         Self {
-            route: RefCell::new(Route::new(receiver.number)),
+            route: RefCell::default(),
             held: Held::default(),
             positions: RefCell::default(),
             read_deadline: Cell::new(Some(deadline)),
@@ -99,7 +98,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let service = service_fn(|request| async {
         connection.wait_for_us();
         let response = respond(&receiver, &connection, request).await;
-        connection.wait_for_peer(true, receiver.options.idle_timeout);
+        connection.wait_for_peer(true, receiver.settings().options.idle_timeout);
         Ok::<_, Infallible>(response)
     });
     let serving = http1::Builder::new()
@@ -168,17 +167,15 @@ impl<F: Fn() -> Option<Instant> + Unpin> Future for Patience<F> {
 pub(crate) struct WatchedStream<S> {
     stream: S,
     connection: Rc<Connection>,
-    read_timeout: Duration,
-    write_timeout: Duration,
+    receiver: Rc<Receiver>,
 }
 
 impl<S> WatchedStream<S> {
-    pub(crate) fn new(stream: S, connection: &Rc<Connection>, receiver: &Receiver) -> Self {
+    pub(crate) fn new(stream: S, connection: &Rc<Connection>, receiver: &Rc<Receiver>) -> Self {
         Self {
             stream,
             connection: connection.clone(),
-            read_timeout: receiver.options.read_timeout,
-            write_timeout: receiver.options.write_timeout,
+            receiver: receiver.clone(),
         }
     }
 
@@ -187,7 +184,8 @@ impl<S> WatchedStream<S> {
         if polled.is_ready() {
             deadline.set(None);
         } else if deadline.get().is_none() {
-            deadline.set(Some(Instant::now() + self.write_timeout));
+            let timeout = self.receiver.settings().options.write_timeout;
+            deadline.set(Some(Instant::now() + timeout));
         }
         polled
     }
@@ -202,7 +200,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if self.connection.is_idle.get() && buf.filled().len() > before {
-            self.connection.wait_for_peer(false, self.read_timeout);
+            let timeout = self.receiver.settings().options.read_timeout;
+            self.connection.wait_for_peer(false, timeout);
         }
         polled
     }

@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use wal::SystemClock;
 
 use crate::admit::{Flight, Gate};
-use crate::append::Appender;
-use crate::http::{Receiver, Worker};
+use crate::http::{Receiver, Settings, Worker};
 use crate::options::{Http2Options, ReceiverOptions};
+use crate::paths::Paths;
 use crate::protocol::serve;
 use crate::stats::ReceiverStats;
 
@@ -35,22 +35,20 @@ pub(crate) fn receiver(http2: bool) -> Rc<Receiver> {
     );
     let bytes = Flight::new(all, own);
     let stats = ReceiverStats::new("fuzz".into(), 1, bytes, Gate::new(1));
-    #[expect(clippy::unwrap_used, reason = "there is no store that could refuse")]
-    let appender = Appender::new(&[], std::slice::from_ref(&options)).unwrap();
-    Rc::new(Receiver {
-        number: 0,
+    let worker = Worker {
+        shard: 0,
+        clock: SystemClock::shared(),
+        appender: RefCell::default(),
+        buffers: RefCell::default(),
+    };
+    let settings = Settings {
         options: Arc::new(options),
-        stats: Arc::new(stats),
-        worker: Rc::new(Worker {
-            shard: 0,
-            clock: SystemClock::shared(),
-            appender: RefCell::new(appender),
-            durables: Vec::new(),
-            buffers: RefCell::default(),
-        }),
         tls: None,
         guard: None,
-    })
+        tenants: None,
+    };
+    let nowhere = Paths::new(1, &[], &[]);
+    Receiver::new(Arc::new(stats), Rc::new(worker), settings, nowhere)
 }
 
 /// Sends `bytes` to a receiver of HTTP/1.1 and, by prior knowledge, HTTP/2; the first of them says in how

@@ -39,8 +39,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::http::request::Parts;
-use hyper::{Request, Response};
-use wal::{Durable, SharedClock};
+use hyper::{HeaderMap, Request, Response};
+use wal::SharedClock;
 
 use crate::admit::BytesPermit;
 use crate::answer::Answer;
@@ -48,9 +48,11 @@ use crate::append::{self, Appender, Failure};
 use crate::connection::Connection;
 use crate::negotiate::{Encoding, Message, check_head};
 use crate::options::ReceiverOptions;
+use crate::own_store::OwnStore;
+use crate::paths::Paths;
 use crate::secure::{Guard, Tls};
 use crate::stats::{CUT_OFF, Counters, ReceiverStats};
-use crate::tenants::{Tenant, Tenants};
+use crate::tenants::Tenants;
 
 /// Most bytes read of a body nobody wants.
 const DRAIN_BYTES_MAX: u64 = 1 << 20;
@@ -65,23 +67,59 @@ pub(crate) struct Worker {
     pub(crate) shard: usize,
     pub(crate) clock: SharedClock,
     pub(crate) appender: RefCell<Appender>,
-    pub(crate) durables: Vec<Durable>,
     pub(crate) buffers: RefCell<Vec<Vec<u8>>>,
+}
+
+/// What a receiver goes by until the layout changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) options: Arc<ReceiverOptions>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) guard: Option<Arc<Guard>>,
+    pub(crate) tenants: Option<Arc<Tenants>>,
 }
 
 /// One receiver on one shard thread.
 #[derive(Debug)]
 pub(crate) struct Receiver {
-    /// Its place in the list of receivers.
-    pub(crate) number: usize,
-    pub(crate) options: Arc<ReceiverOptions>,
     pub(crate) stats: Arc<ReceiverStats>,
     pub(crate) worker: Rc<Worker>,
-    pub(crate) tls: Option<Arc<Tls>>,
-    pub(crate) guard: Option<Arc<Guard>>,
+    settings: RefCell<Rc<Settings>>,
+    paths: RefCell<Paths>,
 }
 
 impl Receiver {
+    pub(crate) fn new(
+        stats: Arc<ReceiverStats>,
+        worker: Rc<Worker>,
+        settings: Settings,
+        paths: Paths,
+    ) -> Rc<Self> {
+        let receiver = Self {
+            stats,
+            worker,
+            settings: RefCell::new(Rc::new(settings.clone())),
+            paths: RefCell::new(paths),
+        };
+        receiver.change(settings, None);
+        Rc::new(receiver)
+    }
+
+    /// What it goes by now. Nothing is borrowed across a wait, so it can change between any two.
+    pub(crate) fn settings(&self) -> Rc<Settings> {
+        self.settings.borrow().clone()
+    }
+
+    /// Goes on with these settings, and ways if there are others.
+    pub(crate) fn change(&self, settings: Settings, paths: Option<Paths>) {
+        let mut present = self.paths.borrow_mut();
+        if let Some(paths) = paths {
+            *present = paths;
+        }
+        present.set_tenants(settings.tenants.as_ref());
+        self.settings.replace(Rc::new(settings));
+    }
+
     pub(crate) fn counters(&self) -> &Counters {
         &self.stats.shards[self.worker.shard]
     }
@@ -156,13 +194,14 @@ async fn take(
     request: Request<Incoming>,
 ) -> Result<Answer, Answer> {
     let (head, body) = request.into_parts();
-    if let Some(guard) = &receiver.guard
+    let settings = receiver.settings();
+    if let Some(guard) = &settings.guard
         && !guard.admits(&head.headers)
     {
         let answer = Answer::unauthorized(guard.challenge()).and_close();
         return Err(drain(receiver, &head, body, answer).await);
     }
-    match check_head(&head, body.size_hint().exact(), &receiver.options) {
+    match check_head(&head, body.size_hint().exact(), &settings.options) {
         Ok((message, encoding)) => {
             take_body(receiver, connection, (&head, body), (message, encoding))
                 .await
@@ -184,32 +223,30 @@ async fn take_body(
     let mut permit = receiver.stats.bytes.permit(&connection.held);
     let mut compressed = Buffer::new(&receiver.worker);
     let read = read(receiver, &mut body, &mut permit, &mut compressed.bytes);
-    match tokio::time::timeout(receiver.options.read_timeout, read).await {
+    let read_timeout = receiver.settings().options.read_timeout;
+    match tokio::time::timeout(read_timeout, read).await {
         Ok(Ok(())) => {}
         Ok(Err(answer)) => {
             // What it held is free for others while the rest is read away.
             drop((permit, compressed));
             return Err(drain(receiver, head, body, answer).await);
         }
-        Err(_) => return Err(Answer::body_too_slow(receiver.options.read_timeout)),
+        Err(_) => return Err(Answer::body_too_slow(read_timeout)),
     }
     let was_read = clock();
-    let tenants = receiver.stats.tenants.as_deref();
-    let tenant = tenants.map(|all| (all, all.of(&head.headers, was_read)));
-    let tenant = tenant.as_ref().map(|(all, tenant)| (*all, &**tenant));
     let mut positions = connection.positions.take();
     let appended = append(
         receiver,
         connection,
         &mut permit,
-        (message, encoding, &compressed.bytes, tenant),
+        (message, encoding, &compressed.bytes, &head.headers),
         &mut positions,
     );
     drop(compressed);
-    let answer = appended?;
+    let (answer, stores) = appended?;
     let was_appended = clock();
-    for (path, position) in receiver.options.paths.iter().zip(&positions) {
-        let mut durable = receiver.worker.durables[path.store].clone();
+    for (own, position) in stores.iter().zip(&positions) {
+        let mut durable = own.durable.clone();
         if let Err(error) = durable.reached(*position).await {
             receiver.worker.appender.borrow_mut().forget_metadata();
             return Err(Answer::log(&error));
@@ -231,7 +268,7 @@ async fn read(
     permit: &mut BytesPermit<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), Answer> {
-    let limit = receiver.options.body_bytes_max;
+    let limit = receiver.settings().options.body_bytes_max;
     // Not more than is kept anyway: a sender may promise what it never sends.
     let promised = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     out.reserve(promised.min(SPARE_BYTES_MAX));
@@ -249,47 +286,55 @@ async fn read(
     Ok(())
 }
 
-/// A body, what it is, and who sent it where that matters.
-type Sent<'b> = (
-    Message,
-    Encoding,
-    &'b [u8],
-    Option<(&'b Tenants, &'b Tenant)>,
-);
+/// A body, what it is, and the headers that came before it.
+type Sent<'b> = (Message, Encoding, &'b [u8], &'b HeaderMap);
 
-/// Appends the body to the receiver's stores. `Ok` is the answer to give once it is durable.
+/// The stores of a request: they are not closed before it is answered.
+type Stores = Rc<[Rc<OwnStore>]>;
+
+/// Appends the body to the stores that the receiver forwards to now, whatever it did when the head
+/// came. `Ok` is the answer to give once it is durable in them.
 fn append(
     receiver: &Receiver,
     connection: &Connection,
     permit: &mut BytesPermit<'_>,
-    (message, encoding, compressed, tenant): Sent<'_>,
+    (message, encoding, compressed, headers): Sent<'_>,
     positions: &mut Vec<wal::Position>,
-) -> Result<Answer, Answer> {
-    let limit = receiver.options.body_bytes_max;
+) -> Result<(Answer, Stores), Answer> {
+    let settings = receiver.settings();
+    let options = &*settings.options;
+    let limit = options.body_bytes_max;
     let refuse = |refused| Answer::compression(encoding, refused, limit);
     let claimed = (encoding.claimed_length(compressed, limit)).map_err(refuse)?;
     permit.take(claimed).map_err(Answer::shed)?;
     receiver.counters().received(compressed.len(), claimed);
     let mut appender = receiver.worker.appender.borrow_mut();
     let mut route = connection.route.borrow_mut();
-    (permit.may_append(|| appender.is_behind(&route))).map_err(Answer::shed)?;
+    let paths = &mut *receiver.paths.borrow_mut();
+    (permit.may_append(|| Appender::is_behind(paths))).map_err(Answer::shed)?;
+    let now = receiver.worker.clock.monotonic();
+    let tenant = settings.tenants.as_deref();
+    let tenant = tenant.map(|all| (all, all.of(headers, now)));
+    let tenant = tenant.as_ref().map(|(all, tenant)| (*all, &**tenant));
+    let tap = receiver.stats.tap();
     let request = append::Incoming {
         compressed,
         claimed,
         message,
         encoding,
-        series_max: receiver.options.series_max,
-        labels: receiver.options.labels,
+        series_max: options.series_max,
+        labels: options.labels,
         tenant,
-        now: receiver.worker.clock.monotonic(),
+        now,
+        tap: tap.is_on().then_some(tap),
     };
-    match appender.append(request, &mut route, positions) {
+    match appender.append(request, (&mut *paths, &mut *route), positions) {
         Ok(()) => {}
         Err(Failure::Compression(refused)) => return Err(refuse(refused)),
         Err(Failure::Malformed(malformed)) => return Err(Answer::malformed(malformed)),
         Err(Failure::TooFast(too_fast)) => return Err(Answer::too_fast(tenant, too_fast)),
         Err(Failure::TooManySeries(count)) => {
-            return Err(Answer::too_many_series(count, receiver.options.series_max));
+            return Err(Answer::too_many_series(count, options.series_max));
         }
         Err(Failure::Log(error)) => return Err(Answer::log(&error)),
     }
@@ -298,7 +343,7 @@ fn append(
     }
     receiver
         .counters()
-        .stored(&appender.batch, receiver.options.paths.is_empty());
+        .stored(&appender.batch, paths.ways.is_empty());
     receiver
         .counters()
         .metadata_known(appender.metadata_held_back());
@@ -312,7 +357,7 @@ fn append(
         answer = answer.with_written(appender.batch.written());
     }
     appender.finish();
-    Ok(answer)
+    Ok((answer, paths.stores.clone()))
 }
 
 /// Reads away the body of a request that is refused, if that is not much: closing a connection
@@ -338,7 +383,8 @@ async fn drain(receiver: &Receiver, head: &Parts, mut body: Incoming, answer: An
         }
         true
     };
-    match tokio::time::timeout(receiver.options.read_timeout, reading).await {
+    let read_timeout = receiver.settings().options.read_timeout;
+    match tokio::time::timeout(read_timeout, reading).await {
         Ok(true) => answer,
         Ok(false) | Err(_) => answer.and_close(),
     }

@@ -64,7 +64,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     receiver: Rc<Receiver>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let options = receiver.options.http2.unwrap_or_default();
+    let options = receiver.settings().options.http2.unwrap_or_default();
     let connection = Rc::new(Connection::new(&receiver));
     let stream = WatchedStream::new(stream, &connection, &receiver);
     let streams = Rc::new(Streams::new(receiver.clone(), connection.clone()));
@@ -199,7 +199,8 @@ impl Flight {
 
     /// From now on the peer is waited for.
     fn answered(self) -> Self {
-        let deadline = Instant::now() + self.streams.receiver.options.write_timeout;
+        let timeout = self.streams.receiver.settings().options.write_timeout;
+        let deadline = Instant::now() + timeout;
         let mut unsent = self.streams.unsent.borrow_mut();
         unsent.push_back((self.number, deadline));
         drop(unsent);
@@ -214,7 +215,8 @@ impl Drop for Flight {
         unsent.retain(|(number, _)| *number != self.number);
         streams.in_flight.update(|count| count - 1);
         if streams.in_flight.get() == 0 {
-            let options = &streams.receiver.options;
+            let settings = streams.receiver.settings();
+            let options = &settings.options;
             let idle = options.http2.and_then(|http2| http2.idle_timeout);
             // What is no request, such as a ping, does not count as a sign that one comes.
             let time = idle.unwrap_or(options.idle_timeout);

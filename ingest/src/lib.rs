@@ -7,8 +7,14 @@
 //! | file | does |
 //! |---|---|
 //! | `options` | settings, resolved |
-//! | `shard` | the threads: starts and stops everything below |
+//! | `shard` | the threads: starts, changes and stops everything below |
+//! | `layout` | what is to run |
+//! | `control` | layout -> what each shard has to change |
+//! | `places` | addresses -> sockets, new or of one that goes |
+//! | `switch` | the difference of two layouts -> what a shard has |
+//! | `own_store` | store -> what a shard has of it |
 //! | `listen` | address -> one socket per shard |
+//! | `accept` | listening socket -> connections that are served |
 //! | `protocol` | socket -> encrypted or not, HTTP/1.1 or HTTP/2 |
 //! | `spread` | accepted connection -> the shard with the fewest |
 //! | `connection` | socket -> requests in order, with deadlines |
@@ -24,7 +30,9 @@
 //! | `paths` | the series of a receiver -> those of its writers, by relabel rules or without |
 //! | `answer` | outcome -> status and text |
 //! | `tenants` | who sends a request -> what of it may be stored |
+//! | `tap` | samples on their way -> lines of text for whoever listens |
 //! | `stats` | what happened -> numbers to read |
+//! | `line` | bodies -> positions without a socket, for benches |
 //! | `prometheus_wal` | the log of a Prometheus -> its records, for import |
 //! | `proto` | the slow and obvious codec: oracle, test data |
 //!
@@ -37,11 +45,13 @@
 
 #![forbid(unsafe_code)]
 
+mod accept;
 mod admit;
 mod aliases;
 mod answer;
 mod append;
 mod connection;
+mod control;
 pub mod decode;
 mod error;
 #[cfg(any(test, fuzzing))]
@@ -49,10 +59,14 @@ pub mod fuzz;
 mod http;
 mod http2;
 pub mod intern;
+mod layout;
+mod line;
 mod listen;
 mod negotiate;
 mod options;
+mod own_store;
 mod paths;
+mod places;
 pub mod prometheus_wal;
 pub mod proto;
 mod protocol;
@@ -60,12 +74,15 @@ pub mod secure;
 mod shard;
 mod spread;
 mod stats;
+mod switch;
+mod tap;
 mod tenants;
 
-#[doc(hidden)]
-pub use append::Line;
 pub use decode::labels::Reason;
 pub use error::Error;
+pub use layout::{Applied, Layout};
+#[doc(hidden)]
+pub use line::Line;
 pub use options::{
     BODY_BYTES_MAX_DEFAULT, CONNECTIONS_MAX_DEFAULT, Http2Options, IN_FLIGHT_BYTES_MAX_DEFAULT,
     LabelLimits, Message, Path, ReceiverOptions, ShardsOptions, TenantLimits, TenantsOptions,
@@ -74,6 +91,7 @@ pub use options::{
 pub use paths::{STAGES_MAX, Stage, StageStats};
 pub use shard::Shards;
 pub use stats::{CUT_OFF, DURATION_BUCKETS_US, ReceiverStats, STAGES, STATUS_CODES, Snapshot};
+pub use tap::Tap;
 pub use tenants::{ANONYMOUS, OTHER, TOP_REFUSED_MAX, TenantSnapshot, Tenants};
 
 /// Counts allocations, for the tests that say there are none.

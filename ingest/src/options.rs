@@ -44,7 +44,7 @@ pub struct ShardsOptions {
 /// One way from a receiver to a writer.
 #[derive(Clone, Debug)]
 pub struct Path {
-    /// Its index in the stores given to `Shards::start`.
+    /// Its place in [`Layout::stores`](crate::Layout::stores).
     pub store: usize,
     /// The relabel components on the way, in order; at most [`STAGES_MAX`](crate::STAGES_MAX).
     pub stages: Vec<Arc<Stage>>,
@@ -127,7 +127,7 @@ pub struct ReceiverOptions {
 
 impl ReceiverOptions {
     /// The defaults of `prometheus.receive_http`, with every message accepted, straight to `stores`:
-    /// indexes into those given to `Shards::start`.
+    /// places in [`Layout::stores`](crate::Layout::stores).
     #[must_use]
     pub fn new(name: impl Into<String>, address: SocketAddr, stores: Vec<usize>) -> Self {
         Self {

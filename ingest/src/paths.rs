@@ -22,100 +22,31 @@
 //! - Metadata is not relabeled: it is about families, and rules are about series.
 
 mod derive;
+mod stage;
 
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use labels::relabel::{Relabeled, Relabeler, Rule};
+use labels::relabel::{Relabeled, Relabeler};
 use wal::SeriesGuard;
 
 use crate::aliases::{Aliases, Limits};
 use crate::decode::labels::{LabelLimits, LabelSet, Reason, SHOWN_BYTES_MAX};
 use crate::decode::{Batch, Brought, Malformed, NotAllowed, Resolve, Slot};
-use crate::options::{Path, ReceiverOptions};
+use crate::own_store::OwnStore;
+use crate::tap::append_labels;
+use crate::tenants::{Activity, Tenants, WayTo};
 
 pub use derive::STAGES_MAX;
 pub(crate) use derive::{Derived, Mapped, What};
+pub use stage::{Stage, StageStats};
 
 /// What aliases of labels that came unsorted may take, per receiver and shard thread: some 300,000
 /// of 11 labels. Nothing where labels come sorted.
 const UNSORTED_BYTES_MAX: usize = 128 << 20;
 const UNSORTED_ENTRIES_MAX: usize = 1 << 20;
-
-/// Most aliases where only their age limits them.
-const ENTRIES_MAX: usize = 1 << 24;
-/// Label bytes an alias may have on average; what has more is fewer.
-const BYTES_PER_ENTRY: usize = 1 << 10;
-
-/// A `prometheus.relabel` component on the way to a writer.
-#[derive(Debug)]
-pub struct Stage {
-    name: String,
-    rules: Arc<[Rule]>,
-    limits: Limits,
-    stats: StageStats,
-}
-
-impl Stage {
-    /// A component with these rules, which keeps the results of `entries_max` label sets per shard
-    /// thread, or, where that is 0, of those used within `ttl`.
-    #[must_use]
-    pub fn new(
-        name: impl Into<String>,
-        rules: Vec<Rule>,
-        entries_max: usize,
-        ttl: Duration,
-    ) -> Self {
-        let entries = if entries_max == 0 {
-            ENTRIES_MAX
-        } else {
-            entries_max.min(ENTRIES_MAX)
-        };
-        Self {
-            name: name.into(),
-            rules: rules.into(),
-            limits: Limits {
-                entries_max: entries,
-                bytes_max: entries.saturating_mul(BYTES_PER_ENTRY),
-                ttl: (entries_max == 0).then_some(ttl),
-            },
-            stats: StageStats::default(),
-        }
-    }
-
-    /// The component's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What it did so far.
-    #[must_use]
-    pub const fn stats(&self) -> &StageStats {
-        &self.stats
-    }
-}
-
-/// What a relabel component did, over all shard threads and receivers.
-#[derive(Default, Debug)]
-pub struct StageStats {
-    /// Samples, exemplars and histograms that came.
-    pub processed: AtomicU64,
-    /// Samples, exemplars and histograms that went on.
-    pub written: AtomicU64,
-    /// Times in which what became of a series was known.
-    pub hits: AtomicU64,
-    /// Times in which the rules had to run.
-    pub misses: AtomicU64,
-    /// Label sets given up to make room.
-    pub deletes: AtomicU64,
-    /// Label sets given up because of their age.
-    pub ttl_evictions: AtomicU64,
-    /// Label sets whose result is kept.
-    pub size: AtomicU64,
-}
 
 fn add(counter: &AtomicU64, more: u64) {
     counter.fetch_add(more, Ordering::Relaxed);
@@ -148,9 +79,14 @@ pub(crate) enum Made<'r> {
 impl Rules {
     /// Applies them to canonical labels.
     fn apply<'r>(&'r mut self, labels: &'r [u8]) -> Made<'r> {
+        self.apply_first(usize::MAX, labels)
+    }
+
+    /// Applies those of the first `count` stages.
+    fn apply_first<'r>(&'r mut self, count: usize, labels: &'r [u8]) -> Made<'r> {
         let [current, next] = &mut self.buffers;
         let mut is_changed = false;
-        for (number, step) in (0..).zip(&mut self.steps) {
+        for (number, step) in (0..).zip(self.steps.iter_mut().take(count)) {
             let input = if is_changed { &**current } else { labels };
             match step.relabeler.apply(input) {
                 // Canonical labels are never malformed.
@@ -165,6 +101,46 @@ impl Rules {
             }
         }
         Made::Labels(if is_changed { current } else { labels })
+    }
+
+    /// Shows what the stages somebody listens to make of the samples of a request.
+    pub(crate) fn show(&mut self, front: &impl Front, batch: &Batch) {
+        for number in 0..self.steps.len() {
+            let Some(step) = self.steps.get(number) else {
+                continue;
+            };
+            if step.counts && step.stage.tap().is_on() {
+                let tap = step.stage.tap().clone();
+                tap.show(batch.samples.len(), |at, out| {
+                    let sample = batch.samples.get(at);
+                    sample.is_some_and(|sample| self.show_one(number, sample, front, out))
+                });
+            }
+        }
+    }
+
+    /// What the stage of this number makes of a sample, if it comes that far.
+    fn show_one(
+        &mut self,
+        number: usize,
+        sample: &wal::Sample,
+        front: &impl Front,
+        out: &mut String,
+    ) -> bool {
+        let mut labels = Vec::new();
+        if front.labels(sample.series.get(), &mut labels).is_err() {
+            return false;
+        }
+        let Made::Labels(before) = self.apply_first(number, &labels) else {
+            return false;
+        };
+        append_labels(out, before);
+        out.push_str(" => ");
+        match self.apply_first(number + 1, &labels) {
+            Made::Labels(after) => append_labels(out, after),
+            Made::Dropped(_) => out.push_str("dropped"),
+        }
+        true
     }
 
     /// Counts what a request brought and how many of it each stage dropped.
@@ -184,19 +160,53 @@ impl Rules {
     }
 }
 
+/// A way as the layout has it.
+#[derive(Clone, Debug)]
+pub(crate) struct PathTo {
+    /// The number of its store.
+    pub(crate) store: u64,
+    pub(crate) stages: Vec<Arc<Stage>>,
+}
+
+impl PathTo {
+    /// Whether it is the same way: what is known about it holds.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.store == other.store && are_same(&self.stages, &other.stages)
+    }
+}
+
+fn are_same(some: &[Arc<Stage>], others: &[Arc<Stage>]) -> bool {
+    let is_same = |(a, b): (&Arc<Stage>, &Arc<Stage>)| Arc::ptr_eq(a, b);
+    some.len() == others.len() && some.iter().zip(others).all(is_same)
+}
+
+/// What tells the ways of a receiver apart, in their order.
+pub(crate) fn ways_to(paths: &[PathTo]) -> Vec<WayTo> {
+    let stores = || paths.iter().map(|path| path.store);
+    let before = |at: usize, store| stores().take(at).filter(|other| *other == store).count();
+    let all = stores().enumerate();
+    all.map(|(at, store)| (store, before(at, store))).collect()
+}
+
 /// One way from a receiver to a writer.
 #[derive(Debug)]
 pub(crate) struct Way {
-    /// The writer's place in the list of stores.
-    pub(crate) store: usize,
+    pub(crate) store: Rc<OwnStore>,
     pub(crate) rules: Rules,
     pub(crate) derived: Derived,
+    /// Whose series are active, where the receiver has tenants.
+    pub(crate) activity: Option<Arc<Activity>>,
+    to: WayTo,
 }
 
 /// All ways of one receiver on one shard thread.
 #[derive(Debug)]
 pub(crate) struct Paths {
+    /// What tells these from those before and of others.
+    pub(crate) number: u64,
     pub(crate) ways: Vec<Way>,
+    /// The stores of the ways: requests hold them while they wait.
+    pub(crate) stores: Rc<[Rc<OwnStore>]>,
     /// The way whose store's table is the front; none where rules stand before all.
     pub(crate) front: Option<usize>,
     /// The front without a store, or the labels that came unsorted.
@@ -208,18 +218,15 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    pub(crate) fn new(options: &ReceiverOptions) -> Self {
+    /// These ways, to stores among `stores`.
+    pub(crate) fn new(number: u64, paths: &[PathTo], stores: &[Rc<OwnStore>]) -> Self {
         let mut counted: Vec<&[Arc<Stage>]> = Vec::new();
         let mut ways = Vec::new();
-        for Path { store, stages } in &options.paths {
+        for (PathTo { store, stages }, to) in paths.iter().zip(ways_to(paths)) {
             let mut steps = Vec::new();
             for (number, stage) in stages.iter().enumerate() {
                 let so_far = stages.get(..=number).unwrap_or_default();
-                let is_same = |other: &&[Arc<Stage>]| {
-                    other.len() == so_far.len()
-                        && other.iter().zip(so_far).all(|(a, b)| Arc::ptr_eq(a, b))
-                };
-                let counts = !counted.iter().any(is_same);
+                let counts = !counted.iter().any(|other| are_same(other, so_far));
                 counted.push(so_far);
                 steps.push(Step {
                     stage: stage.clone(),
@@ -227,18 +234,26 @@ impl Paths {
                     counts,
                 });
             }
+            // The layout was checked.
+            let Some(store) = stores.iter().find(|one| one.number == *store) else {
+                continue;
+            };
             ways.push(Way {
-                store: *store,
+                store: store.clone(),
                 rules: Rules {
                     steps,
                     ..Rules::default()
                 },
                 derived: Derived::default(),
+                activity: None,
+                to,
             });
         }
         let front = ways.iter().position(|way| way.rules.steps.is_empty());
         let aliases = Aliases::new(limits(&ways, front.is_some()));
         Self {
+            number,
+            stores: ways.iter().map(|way| way.store.clone()).collect(),
             ways,
             front,
             aliases,
@@ -247,12 +262,23 @@ impl Paths {
         }
     }
 
+    /// Who may send is asked of these from now on.
+    pub(crate) fn set_tenants(&mut self, tenants: Option<&Arc<Tenants>>) {
+        for way in &mut self.ways {
+            way.activity = tenants.map(|tenants| tenants.activity(way.to));
+        }
+    }
+
     /// Tells the components of the first stages how many results are kept.
     pub(crate) fn report(&mut self) {
         if self.front.is_some() {
             return;
         }
-        let (size, given_up) = (self.aliases.len() as u64, self.aliases.given_up());
+        self.report_size(self.aliases.len() as u64);
+    }
+
+    fn report_size(&mut self, size: u64) {
+        let given_up = self.aliases.given_up();
         let (size_before, before) = std::mem::replace(&mut self.reported, (size, given_up));
         if size == size_before && given_up == before {
             return;
@@ -265,6 +291,15 @@ impl Paths {
                 add(&stats.deletes, given_up[0] - before[0]);
                 add(&stats.ttl_evictions, given_up[1] - before[1]);
             }
+        }
+    }
+}
+
+impl Drop for Paths {
+    /// What was kept is not kept any more.
+    fn drop(&mut self) {
+        if self.front.is_none() {
+            self.report_size(0);
         }
     }
 }

@@ -34,9 +34,12 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stop: watch::Receiver<bool>,
 ) {
     // Boxed where they are rare: a plain connection does not carry the state of a TLS one.
-    if let Some(tls) = receiver.tls.clone() {
+    let settings = receiver.settings();
+    let (tls, has_http2) = (settings.tls.clone(), settings.options.http2.is_some());
+    drop(settings);
+    if let Some(tls) = tls {
         Box::pin(encrypted(stream, tls, receiver, stop)).await;
-    } else if receiver.options.http2.is_some() {
+    } else if has_http2 {
         Box::pin(either(stream, receiver, stop)).await;
     } else {
         connection::serve(stream, receiver, stop).await;
@@ -49,7 +52,8 @@ async fn encrypted<S: AsyncRead + AsyncWrite + Unpin>(
     receiver: Rc<Receiver>,
     stop: watch::Receiver<bool>,
 ) {
-    let accepting = tls.accept(stream, receiver.options.read_timeout);
+    let read_timeout = receiver.settings().options.read_timeout;
+    let accepting = tls.accept(stream, read_timeout);
     let Some(Some(stream)) = unless_stopped(accepting, &stop).await else {
         return;
     };
@@ -67,7 +71,8 @@ async fn either<S: AsyncRead + AsyncWrite + Unpin>(
     stop: watch::Receiver<bool>,
 ) {
     let mut stream = Rewound::new(stream);
-    let looking = tokio::time::timeout(receiver.options.read_timeout, stream.is_http2());
+    let read_timeout = receiver.settings().options.read_timeout;
+    let looking = tokio::time::timeout(read_timeout, stream.is_http2());
     match unless_stopped(looking, &stop).await {
         Some(Ok(Ok(true))) => http2::serve(stream, receiver, stop).await,
         Some(Ok(Ok(false))) => connection::serve(stream, receiver, stop).await,

@@ -10,10 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::admit::{Flight, Gate};
 use crate::decode::Batch;
 use crate::decode::labels::Reason;
 use crate::secure::SecureStats;
+use crate::tap::Tap;
 use crate::tenants::Tenants;
 
 /// Stands for a status where the peer went away, or the grace ended, before there was an answer.
@@ -158,8 +161,10 @@ pub struct ReceiverStats {
     pub(crate) shards: Box<[Counters]>,
     pub(crate) bytes: Flight,
     pub(crate) connections: Gate,
-    pub(crate) tenants: Option<Box<Tenants>>,
+    /// Set with each layout; requests have them from their receiver.
+    tenants: Mutex<Option<Arc<Tenants>>>,
     pub(crate) secure: Arc<SecureStats>,
+    tap: Tap,
 }
 
 impl ReceiverStats {
@@ -170,8 +175,9 @@ impl ReceiverStats {
             shards,
             bytes,
             connections,
-            tenants: None,
+            tenants: Mutex::default(),
             secure: Arc::default(),
+            tap: Tap::default(),
         }
     }
 
@@ -183,8 +189,18 @@ impl ReceiverStats {
 
     /// The tenants, where the receiver has any.
     #[must_use]
-    pub fn tenants(&self) -> Option<&Tenants> {
-        self.tenants.as_deref()
+    pub fn tenants(&self) -> Option<Arc<Tenants>> {
+        self.tenants.lock().clone()
+    }
+
+    pub(crate) fn set_tenants(&self, tenants: Option<Arc<Tenants>>) {
+        *self.tenants.lock() = tenants;
+    }
+
+    /// Where the samples that come can be looked at.
+    #[must_use]
+    pub const fn tap(&self) -> &Tap {
+        &self.tap
     }
 
     /// What became of handshakes and certificates.

@@ -40,7 +40,8 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::decode::Batch;
 use crate::decode::labels::Reason;
-use active::{Activity, Epoch, TenantNumber};
+pub(crate) use active::Activity;
+use active::{Epoch, TenantNumber};
 use offenders::Sketch;
 use rate::{Bucket, Rate};
 
@@ -146,13 +147,19 @@ pub struct Tenants {
     anonymous: Arc<Tenant>,
     other: Arc<Tenant>,
     names: RwLock<Names>,
-    /// One per store of the receiver.
-    activities: Box<[Activity]>,
+    /// One per way of the receiver, by its store and how many ways before it lead there. Locked for
+    /// writing where ways come and go.
+    activities: RwLock<BTreeMap<WayTo, Arc<Activity>>>,
+    /// Numbers of tenants are below.
+    tenants_end: u32,
     /// The half of the idle timeout that was last begun.
     half: AtomicU64,
     /// The same as words of activities have it.
     epoch: AtomicU64,
 }
+
+/// A way to a store: its number, and how many ways before it lead there.
+pub(crate) type WayTo = (u64, usize);
 
 /// Tenants by their names, and numbers for more.
 #[derive(Debug)]
@@ -165,12 +172,12 @@ struct Names {
 }
 
 impl Tenants {
-    /// For a receiver with so many stores.
+    /// Those of a receiver.
     ///
     /// # Errors
     ///
     /// What is wrong with the options.
-    pub(crate) fn new(options: TenantsOptions, stores: usize) -> Result<Self, String> {
+    pub(crate) fn new(options: TenantsOptions) -> Result<Self, String> {
         options.validate()?;
         let header = HeaderName::try_from(&options.header).map_err(|error| error.to_string())?;
         let given = |name: &str, number| {
@@ -192,7 +199,6 @@ impl Tenants {
             }
         }
         let end = number + u32::try_from(options.tenants_max).unwrap_or(u32::MAX >> 9);
-        let activities = (0..stores).map(|_| Activity::new(end as usize)).collect();
         Ok(Self {
             header,
             anonymous,
@@ -202,11 +208,25 @@ impl Tenants {
                 free: (number..end).rev().collect(),
                 searched: 0,
             }),
-            activities,
+            activities: RwLock::default(),
+            tenants_end: end,
             half: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             options,
         })
+    }
+
+    /// Who has which series of a way, kept while the way is.
+    pub(crate) fn activity(&self, way: WayTo) -> Arc<Activity> {
+        let mut activities = self.activities.write();
+        let new = || Arc::new(Activity::new(self.tenants_end as usize));
+        activities.entry(way).or_insert_with(new).clone()
+    }
+
+    /// There are no other ways any more.
+    pub(crate) fn keep_only(&self, ways: &[WayTo]) {
+        let mut activities = self.activities.write();
+        activities.retain(|way, _| ways.contains(way));
     }
 
     /// The tenant that sends a request with these headers.
@@ -282,7 +302,7 @@ impl Tenants {
             // After two halves nothing is active, however many there were.
             let steps = (half - before).min(2);
             self.epoch.fetch_add(steps, Ordering::Relaxed);
-            for activity in &self.activities {
+            for activity in self.activities.read().values() {
                 activity.sweep(self.epoch());
             }
         }
@@ -295,7 +315,8 @@ impl Tenants {
 
     /// Active series of a tenant: in the store where it has most, as each has all of them.
     fn active_series(&self, tenant: &Tenant) -> u32 {
-        let counts = self.activities.iter().map(|a| a.count(tenant.number));
+        let activities = self.activities.read();
+        let counts = activities.values().map(|a| a.count(tenant.number));
         counts.max().unwrap_or_default()
     }
 

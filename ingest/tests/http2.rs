@@ -34,12 +34,12 @@ fn setup(engine: IoEngine) -> Setup {
 }
 
 async fn connect(running: &Running) -> SendRequest<AnyBody> {
-    let stream = TcpStream::connect(running.shards.addresses()[0]).await;
+    let stream = TcpStream::connect(running.shards.addresses()["front"]).await;
     http2_over(stream.unwrap(), WINDOW).await.unwrap()
 }
 
 fn request(running: &Running, body: &[u8]) -> Request<AnyBody> {
-    write(running.shards.addresses()[0], body).map(Either::Left)
+    write(running.shards.addresses()["front"], body).map(Either::Left)
 }
 
 /// One whose body never ends.
@@ -58,7 +58,7 @@ fn both_versions_are_spoken_with_and_without_tls() {
             let mut setup = setup(engine);
             setup.receiver.tls = tls;
             let running = setup.start();
-            let address = running.shards.addresses()[0];
+            let address = running.shards.addresses()["front"];
             runtime().block_on(async {
                 let mut sender: SendRequest<Full<Bytes>> = if is_tls {
                     let config = authority.client(None, &["h2"]);
@@ -177,7 +177,7 @@ fn idle_is_a_connection_without_requests_whatever_else_it_says() {
         });
         assert_eq!(running.snapshot().connections_timed_out, 0);
 
-        let mut chatting = StdStream::connect(running.shards.addresses()[0]).unwrap();
+        let mut chatting = StdStream::connect(running.shards.addresses()["front"]).unwrap();
         let begin = [PREFACE, &SETTINGS, &GET].concat();
         chatting.write_all(&begin).unwrap();
         // As fast as it can, so that there is always more to read.
@@ -195,14 +195,14 @@ fn a_peer_that_keeps_its_window_shut_is_let_go() {
         setup.receiver.write_timeout = Duration::from_millis(500);
         let running = setup.start();
         runtime().block_on(async {
-            let stream = TcpStream::connect(running.shards.addresses()[0]).await;
+            let stream = TcpStream::connect(running.shards.addresses()["front"]).await;
             let mut sender = http2_over(stream.unwrap(), 0).await.unwrap();
             let missing = Request::get("http://t/").body(Full::<Bytes>::default());
             let response = sender.send_request(missing.unwrap()).await.unwrap();
             assert_eq!(response.status(), 404);
             // Others that have answers without a text do not keep it alive.
             while let Ok(response) = sender
-                .send_request(write(running.shards.addresses()[0], &body("up", 1.0)))
+                .send_request(write(running.shards.addresses()["front"], &body("up", 1.0)))
                 .await
             {
                 assert_eq!(response.status(), 204);
@@ -219,7 +219,7 @@ fn a_peer_that_keeps_its_window_shut_is_let_go() {
 fn a_stop_lets_requests_finish_and_takes_no_more() {
     each_engine(|engine| {
         let running = setup(engine).start();
-        let address = running.shards.addresses()[0];
+        let address = running.shards.addresses()["front"];
         let runtime = runtime();
         let (mut open, slow) = runtime.block_on(async {
             let mut sender = connect(&running).await;
@@ -293,7 +293,7 @@ fn reset(stream: u32) -> Vec<u8> {
 fn requests_taken_back_at_once_end_the_connection() {
     each_engine(|engine| {
         let running = setup(engine).start();
-        let mut peer = StdStream::connect(running.shards.addresses()[0]).unwrap();
+        let mut peer = StdStream::connect(running.shards.addresses()["front"]).unwrap();
         let many: Vec<u8> = (0..1000).flat_map(|n| reset(2 * n + 1)).collect();
         let attack = [PREFACE, &SETTINGS, &many].concat();
         // It may be gone before it has read everything.

@@ -12,6 +12,7 @@ mod battery;
 mod common;
 mod http;
 mod http2;
+mod layout;
 mod limits;
 mod relabel;
 mod remote_write_v2;

@@ -17,7 +17,7 @@ fn each_engine(test: impl Fn(IoEngine)) {
 }
 
 fn handshakes(running: &Running, how: Handshake) -> u64 {
-    running.shards.stats()[0].secure().handshakes(how)
+    running.shards.stats()["front"].secure().handshakes(how)
 }
 
 fn until_handshakes(running: &Running, how: Handshake, count: u64) {
@@ -34,7 +34,7 @@ fn what_comes_over_tls_is_durable() {
         let mut setup = Setup::new(engine);
         setup.receiver.tls = Some(authority.options());
         let running = setup.start();
-        let address = running.shards.addresses()[0];
+        let address = running.shards.addresses()["front"];
         runtime().block_on(async {
             let stream = encrypted(address, authority.client(None, &[]));
             let stream = stream.await.unwrap();
@@ -55,7 +55,7 @@ fn what_comes_over_tls_is_durable() {
 
 /// Whether a client with this certificate gets an answer.
 fn is_let_in(running: &Running, authority: &Authority, pair: Option<&Pair>) -> bool {
-    let address = running.shards.addresses()[0];
+    let address = running.shards.addresses()["front"];
     runtime().block_on(async {
         let stream = encrypted(address, authority.client(pair, &[])).await;
         match stream {
@@ -243,7 +243,7 @@ fn certificates_and_credentials_go_together() {
     setup.receiver.tls = Some(authority.asking(ClientAuth::RequireAndVerify));
     setup.receiver.auth = Some(protected());
     let running = setup.start();
-    let address = running.shards.addresses()[0];
+    let address = running.shards.addresses()["front"];
     let pair = authority.sign();
     for (value, expected) in [(BASIC, 204), ("Bearer third", 401)] {
         let status = runtime().block_on(async {
@@ -276,7 +276,7 @@ fn what_cannot_be_used_keeps_the_shards_from_starting() {
     auth.auth = Some(AuthOptions::default());
     for (receiver, says) in [(tls, "the key"), (auth, "auth needs")] {
         let stores = std::slice::from_ref(&store);
-        let error = ingest::Shards::start(&options, vec![receiver], stores).unwrap_err();
+        let error = ingest::Shards::start(&options, layout(stores, vec![receiver])).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("cannot secure front"), "{error}");
         assert!(

@@ -92,8 +92,8 @@ fn connections_are_spread_evenly_over_the_shards() {
     for engine in engines() {
         let running = Setup::new(engine).start();
         let open = |running: &Running| -> Vec<u64> {
-            let shards = running.shards.stats()[0].by_shard();
-            shards.map(|(open, _)| open).collect()
+            let stats = &running.shards.stats()["front"];
+            stats.by_shard().map(|(open, _)| open).collect()
         };
         let mut clients: Vec<Client> = Vec::new();
         for count in 1..=12 {
@@ -104,7 +104,7 @@ fn connections_are_spread_evenly_over_the_shards() {
             assert_eq!(open(&running).iter().sum::<u64>(), count);
         }
         assert_eq!(open(&running), [6, 6]);
-        let samples: Vec<u64> = (running.shards.stats()[0].by_shard())
+        let samples: Vec<u64> = (running.shards.stats()["front"].by_shard())
             .map(|(_, samples)| samples)
             .collect();
         assert_eq!(samples, [6, 6]);
@@ -164,7 +164,7 @@ fn stopping_closes_a_request_that_outlasts_the_grace() {
 #[test]
 fn a_taken_address_fails_the_start() {
     let running = Setup::new(IoEngine::Portable).start();
-    let address = running.shards.addresses()[0];
+    let address = running.shards.addresses()["front"];
     let options = ShardsOptions {
         threads: 1,
         engine: IoEngine::Portable,
@@ -172,7 +172,7 @@ fn a_taken_address_fails_the_start() {
         clock: SystemClock::shared(),
     };
     let receiver = ReceiverOptions::new("second", address, vec![]);
-    let error = Shards::start(&options, vec![receiver], &[]).unwrap_err();
+    let error = Shards::start(&options, layout(&[], vec![receiver])).unwrap_err();
     assert!(error.is_address_taken());
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     running.stop();
@@ -191,7 +191,8 @@ fn settings_that_make_no_sense_fail_the_start() {
             clock: SystemClock::shared(),
         };
         let receivers = vec![ReceiverOptions::new("r", local, to)];
-        let error = Shards::start(&options, receivers, std::slice::from_ref(&store)).unwrap_err();
+        let layout = layout(std::slice::from_ref(&store), receivers);
+        let error = Shards::start(&options, layout).unwrap_err();
         assert!(matches!(error, Error::Options(_)), "{error}");
     }
     store.close();

@@ -45,7 +45,7 @@ fn send(client: &mut Client, tenant: &str, body: &[u8]) -> Reply {
 }
 
 fn snapshot(running: &Running, name: &str) -> TenantSnapshot {
-    let tenants = running.shards.stats()[0].tenants().unwrap();
+    let tenants = running.shards.stats()["front"].tenants().unwrap();
     let all = tenants.snapshot(Duration::ZERO);
     all.into_iter().find(|one| one.name == name).unwrap()
 }

@@ -35,7 +35,7 @@ use crate::report::Reporter;
 use crate::send::Sender;
 use crate::shard::Shared;
 use crate::shard_map::shard_count;
-use crate::stats::Stats;
+use crate::stats::{Phase, Stats};
 use crate::tailer::Stop;
 use crate::transport::Transport;
 
@@ -96,12 +96,13 @@ impl Endpoint {
             })?;
         let dir = store.dir().to_owned();
         let fresh_from = store.watermarks().durable;
+        let stats = Arc::new(Stats::new(shards));
         let shared = Arc::new(Shared {
             store,
             sender,
             acks: Acks::new(saved.clone(), fresh_from),
-            stats: Arc::new(Stats::new(shards)),
-            reporter: Reporter::new(&options.name, &resolved.url_redacted),
+            reporter: Reporter::new(&options.name, &resolved.url_redacted, Arc::clone(&stats)),
+            stats: Arc::clone(&stats),
             rejected: Rejected::new(&dir, &saved),
             health: Health::default(),
             drain: Drain::new(options.drain),
@@ -117,7 +118,7 @@ impl Endpoint {
             shards,
             "shipping"
         );
-        let (url, stats) = (resolved.url_redacted.clone(), Arc::clone(&shared.stats));
+        let url = resolved.url_redacted.clone();
         let (stop, stopped) = watch::channel(Stop::No);
         let mut tasks = JoinSet::new();
         let within_runtime = runtime.enter();
@@ -193,6 +194,7 @@ impl EndpointHandle {
     /// # Panics
     /// If one of its tasks has panicked.
     pub async fn stop(mut self, deadline: Duration) -> Stopped {
+        self.stats.set_phase(Phase::Draining);
         self.stop.send_replace(Stop::Drain);
         let drained = tokio::time::timeout(deadline, join_all(&mut self.tasks))
             .await
@@ -202,6 +204,7 @@ impl EndpointHandle {
             self.stop.send_replace(Stop::AtOnce);
             join_all(&mut self.tasks).await;
         }
+        self.stats.set_phase(Phase::Stopped);
         let records = self.saved.account().pending;
         tracing::debug!(endpoint = self.saved.name(), drained, records, "stopped");
         if drained {

@@ -58,6 +58,7 @@ pub mod drain;
 pub mod encode;
 pub mod endpoint;
 mod error;
+pub mod fetch;
 mod governor;
 mod health;
 mod http;
@@ -88,6 +89,6 @@ pub use http::{
     SigV4Options, TlsOptions, TlsVersion,
 };
 pub use options::{EndpointOptions, MetadataOptions, Priority, ProtobufMessage, QueueOptions};
-pub use stats::{Counts, Snapshot, Stats};
+pub use stats::{Counts, Phase, Snapshot, Stats};
 pub use transport::Transport;
 pub use wal::DropReason;

@@ -1,4 +1,4 @@
-//! Turns a stream of failures into few log lines.
+//! Turns a stream of failures into few log lines, and into the last of them for who asks.
 //!
 //! # Invariants
 //! - One outage is one warning at its beginning, one per minute while it lasts, and one line when
@@ -10,6 +10,7 @@
 //!   success only while there is an outage to end.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::rejected::Refusal;
+use crate::stats::Stats;
 
 /// How much of an answer is shown.
 pub(crate) const EXCERPT_BYTES_MAX: usize = 1024;
@@ -62,15 +64,17 @@ pub(crate) struct Reporter {
     state: Mutex<State>,
     /// Mirrors `state.outage`, so that a success in good times takes no lock.
     in_outage: AtomicBool,
+    stats: Arc<Stats>,
 }
 
 impl Reporter {
-    pub(crate) fn new(endpoint: &str, url: &str) -> Self {
+    pub(crate) fn new(endpoint: &str, url: &str, stats: Arc<Stats>) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
             url: url.to_owned(),
             state: Mutex::default(),
             in_outage: AtomicBool::new(false),
+            stats,
         }
     }
 
@@ -81,6 +85,8 @@ impl Reporter {
 
     /// An attempt failed and goes again.
     pub(crate) fn retrying(&self, now: Duration, detail: &str) {
+        self.stats.erred(detail, now);
+        self.stats.set_failing(true);
         let mut state = self.state.lock();
         let (since, logged) = state.outage.unwrap_or((now, false));
         let passed = state.retries.pass(now);
@@ -111,6 +117,7 @@ impl Reporter {
         series: Option<&str>,
     ) {
         let (reason, detail) = (refusal.reason, refusal.answer);
+        self.stats.erred(detail, now);
         let passed = self.state.lock().rejects.pass(now);
         if let Some(held_back) = passed {
             let (endpoint, url) = (&*self.endpoint, &*self.url);
@@ -157,6 +164,7 @@ impl Reporter {
         let outage = state.outage.take();
         self.in_outage.store(false, Relaxed);
         drop(state);
+        self.stats.set_failing(false);
         let (since, true) = outage? else { return None };
         let lasted = now.saturating_sub(since);
         let (endpoint, url) = (&*self.endpoint, &*self.url);
@@ -204,7 +212,7 @@ mod tests {
 
     #[test]
     fn recovery_is_told_once_with_the_length_of_the_outage() {
-        let reporter = Reporter::new("a", "http://a/");
+        let reporter = Reporter::new("a", "http://a/", Arc::new(Stats::new(1)));
         assert_eq!(reporter.succeeded(at(1)), None);
         reporter.retrying(at(10), "connection refused");
         reporter.retrying(at(11), "connection refused");
@@ -214,7 +222,7 @@ mod tests {
 
     #[test]
     fn outage_that_was_not_told_needs_no_recovery() {
-        let reporter = Reporter::new("a", "http://a/");
+        let reporter = Reporter::new("a", "http://a/", Arc::new(Stats::new(1)));
         reporter.retrying(at(10), "503");
         assert!(reporter.succeeded(at(11)).is_some());
         reporter.retrying(at(12), "503");

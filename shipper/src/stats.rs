@@ -3,13 +3,14 @@
 //! # Threads
 //! - Plain relaxed atomics, touched once per batch or frame, never per sample. Numbers of one
 //!   [`Snapshot`] may be a batch apart from each other.
-//! - The reasons of failures sit behind a lock: they are rare and come from the endpoint.
+//! - The reasons of failures and the last of them sit behind locks: they are rare and come from the
+//!   endpoint.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -124,6 +125,17 @@ const fn fields(counts: Counts) -> [u64; 4] {
     ]
 }
 
+/// Where an endpoint is between its start and its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// It takes what comes.
+    Running = 0,
+    /// It was told to stop and ships what there is.
+    Draining = 1,
+    /// It has ended.
+    Stopped = 2,
+}
+
 /// The live numbers of one endpoint.
 #[derive(Debug)]
 pub struct Stats {
@@ -156,6 +168,9 @@ pub struct Stats {
     window_frames: [AtomicU64; Lane::COUNT],
     oldest_unacked_ms: [AtomicI64; Lane::COUNT],
     templates: Arc<TemplateStats>,
+    phase: AtomicU16,
+    is_failing: AtomicBool,
+    last_error: Mutex<Option<(String, Duration)>>,
 }
 
 impl Stats {
@@ -186,6 +201,45 @@ impl Stats {
             window_frames: Default::default(),
             oldest_unacked_ms: [const { AtomicI64::new(NONE_MS) }; Lane::COUNT],
             templates: Arc::default(),
+            phase: AtomicU16::new(Phase::Running as u16),
+            is_failing: AtomicBool::new(false),
+            last_error: Mutex::default(),
+        }
+    }
+
+    /// Something went wrong at this instant of the monotonic clock.
+    pub(crate) fn erred(&self, detail: &str, now: Duration) {
+        *self.last_error.lock() = Some((detail.to_owned(), now));
+    }
+
+    /// Whether attempts fail without a success since.
+    pub(crate) fn set_failing(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Relaxed);
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u16, Relaxed);
+    }
+
+    /// What last went wrong, as the endpoint or the way to it said, and when by the monotonic clock.
+    #[must_use]
+    pub fn last_error(&self) -> Option<(String, Duration)> {
+        self.last_error.lock().clone()
+    }
+
+    /// Whether attempts fail, and none has succeeded since.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.is_failing.load(Relaxed)
+    }
+
+    /// Where it is between its start and its end.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            _ => Phase::Stopped,
         }
     }
 
@@ -450,6 +504,20 @@ mod tests {
         stats.attempted(Duration::from_secs(301));
         let counts = stats.snapshot().duration_counts;
         assert_eq!((counts[0], counts[1], counts[15]), (1, 1, 1));
+    }
+
+    #[test]
+    fn what_went_wrong_last_stays_known() {
+        let stats = Stats::new(1);
+        assert_eq!((stats.last_error(), stats.is_failing()), (None, false));
+        stats.erred("503", Duration::from_secs(1));
+        stats.set_failing(true);
+        stats.erred("refused", Duration::from_secs(2));
+        let last = Some(("refused".to_owned(), Duration::from_secs(2)));
+        assert_eq!((stats.last_error(), stats.is_failing()), (last, true));
+        assert_eq!(stats.phase(), Phase::Running);
+        stats.set_phase(Phase::Stopped);
+        assert_eq!(stats.phase(), Phase::Stopped);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
-use reqwest::{Response, Url};
+use reqwest::{Method, Response, Url};
 
 use crate::http::HttpClient;
 
@@ -23,6 +23,6 @@ pub trait Transport: Send + Sync {
 
 impl Transport for HttpClient {
     fn post<'a>(&'a self, url: &'a Url, headers: HeaderMap, body: Bytes) -> Answer<'a> {
-        Box::pin(Self::post(self, url, headers, body))
+        Box::pin(self.send((Method::POST, url), headers, body))
     }
 }

@@ -12,6 +12,7 @@ mod backlog;
 mod common;
 mod deliver;
 mod failures;
+mod forgotten;
 mod fresh;
 mod http_client;
 mod isolation;

@@ -7,12 +7,19 @@
 //! - What cannot be used is refused where it stands. A secret is never repeated: problems of
 //!   arguments that hold one are reported at their block.
 
+mod texts;
+
 use std::collections::BTreeMap;
 
 use config::{BodyReader, Secret};
 use shipper::{
     Auth, HttpOptions, OAuth2Options, ProxyOptions, SecretSource, SigV4Options, TlsOptions,
     TlsVersion,
+};
+
+pub(crate) use texts::{
+    BASIC as BASIC_TEXTS, CLIENT as CLIENT_TEXTS, CLOUDS as CLOUD_TEXTS, PROXY as PROXY_TEXTS,
+    TLS as TLS_TEXTS,
 };
 
 /// The arguments in the block being read. `defaults` are those of the component; with `clouds` the
@@ -100,7 +107,7 @@ fn ignore_body(r: &mut BodyReader<'_>) {
     }
 }
 
-fn read_basic(r: &mut BodyReader<'_>) -> Auth {
+pub(crate) fn read_basic(r: &mut BodyReader<'_>) -> Auth {
     let username = r.or("username", String::new());
     let password = r.optional("password");
     let file = r.optional("password_file");

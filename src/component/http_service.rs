@@ -1,11 +1,55 @@
 //! Turns the `http` block into who may speak to the agent's own address, and how.
 
-use config::{Block, BodyReader, Diagnostics, Scope};
+use config::BodyReader;
 use ingest::secure::{AuthOptions, TlsOptions};
 
-use super::tls_server::{read_auth, read_tls};
+use super::document::Document;
+use super::tls_server::{self, read_auth, read_tls};
 
 pub(crate) const NAME: &str = "http";
+
+pub(crate) const DOCUMENT: Document = Document {
+    example: r#"http {
+  tls {
+    cert_file = "/etc/penstock/server.crt"
+    key_file  = "/etc/penstock/server.key"
+  }
+  auth {
+    basic {
+      username = "scraper"
+      password = sys.env("SCRAPER_PASSWORD")
+    }
+    filter {
+      paths                       = ["/-/ready", "/-/healthy"]
+      authenticate_matching_paths = false
+    }
+  }
+}
+"#,
+    texts: &[
+        ("", tls_server::TLS_TEXTS),
+        ("", tls_server::AUTH_TEXTS),
+        (
+            "auth.filter",
+            &[
+                (
+                    "authenticate_matching_paths",
+                    "Whether `paths` alone need credentials, or all others.",
+                ),
+                (
+                    "paths",
+                    "What paths begin with; empty: every path needs credentials.",
+                ),
+            ],
+        ),
+        (
+            "auth",
+            &[("filter", "Which paths need credentials. Without it: all.")],
+        ),
+    ],
+    metrics: &["penstock_http_server_"],
+    failure: "- Certificates that cannot be used are logged once; those in use stay.\n",
+};
 
 /// What the agent's own server is told.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -38,11 +82,11 @@ impl PathAuth {
     }
 }
 
-pub(crate) fn read(block: &Block, scope: &Scope) -> Result<HttpService, Diagnostics> {
-    config::decode(block, scope, |r| HttpService {
+pub(crate) fn read(r: &mut BodyReader<'_>) -> HttpService {
+    HttpService {
         tls: read_tls(r),
         auth: r.block("auth", read_path_auth),
-    })
+    }
 }
 
 fn read_path_auth(r: &mut BodyReader<'_>) -> PathAuth {
@@ -64,11 +108,13 @@ fn read_path_auth(r: &mut BodyReader<'_>) -> PathAuth {
 
 #[cfg(test)]
 mod tests {
+    use config::Scope;
+
     use super::*;
 
     fn load(text: &str) -> Result<HttpService, String> {
         let file = config::parse("a", text).map_err(|e| e.to_string())?;
-        read(&file.blocks[0], &Scope::new()).map_err(|e| e.to_string())
+        config::decode(&file.blocks[0], &Scope::new(), read).map_err(|e| e.to_string())
     }
 
     const BASIC: &str = "basic {\n username = \"u\"\n password = \"p\"\n}\n";

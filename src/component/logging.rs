@@ -1,8 +1,36 @@
 //! Turns the `logging` block into how to log.
 
-use config::{Block, Diagnostics, Scope};
+use config::{BodyReader, Handle};
+
+use super::LogsReceiver;
+use super::document::Document;
 
 pub(crate) const NAME: &str = "logging";
+
+pub(crate) const DOCUMENT: Document = Document {
+    example: r#"logging {
+  level  = "debug"
+  format = "json"
+}
+"#,
+    texts: &[(
+        "",
+        &[
+            ("destination", "`stderr`."),
+            ("format", "`logfmt` or `json`."),
+            (
+                "level",
+                "The least that is logged: `error`, `warn`, `info` or `debug`.",
+            ),
+            (
+                "write_to",
+                "Where lines go besides. Nothing takes logs yet, so that the list is empty.",
+            ),
+        ],
+    )],
+    metrics: &[],
+    failure: "",
+};
 
 /// The shape of log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,40 +58,42 @@ impl Default for Logging {
     }
 }
 
-pub(crate) fn read(block: &Block, scope: &Scope) -> Result<Logging, Diagnostics> {
-    config::decode(block, scope, |r| {
-        let level = match r.or("level", "info".to_owned()).as_str() {
-            "error" => tracing::Level::ERROR,
-            "warn" => tracing::Level::WARN,
-            "debug" => tracing::Level::DEBUG,
-            "info" => tracing::Level::INFO,
-            _ => {
-                r.refuse("level", "must be one of error, warn, info, debug");
-                tracing::Level::INFO
-            }
-        };
-        let format = match r.or("format", "logfmt".to_owned()).as_str() {
-            "json" => Logs::Json,
-            "logfmt" => Logs::Logfmt,
-            _ => {
-                r.refuse("format", "must be one of logfmt, json");
-                Logs::Logfmt
-            }
-        };
-        if r.or("destination", "stderr".to_owned()) != "stderr" {
-            r.refuse("destination", "must be stderr");
+pub(crate) fn read(r: &mut BodyReader<'_>) -> Logging {
+    let level = match r.or("level", "info".to_owned()).as_str() {
+        "error" => tracing::Level::ERROR,
+        "warn" => tracing::Level::WARN,
+        "debug" => tracing::Level::DEBUG,
+        "info" => tracing::Level::INFO,
+        _ => {
+            r.refuse("level", "must be one of error, warn, info, debug");
+            tracing::Level::INFO
         }
-        Logging { level, format }
-    })
+    };
+    let format = match r.or("format", "logfmt".to_owned()).as_str() {
+        "json" => Logs::Json,
+        "logfmt" => Logs::Logfmt,
+        _ => {
+            r.refuse("format", "must be one of logfmt, json");
+            Logs::Logfmt
+        }
+    };
+    if r.or("destination", "stderr".to_owned()) != "stderr" {
+        r.refuse("destination", "must be stderr");
+    }
+    // Nothing here takes logs yet, so that a list can only be empty.
+    r.or("write_to", Vec::<Handle<LogsReceiver>>::new());
+    Logging { level, format }
 }
 
 #[cfg(test)]
 mod tests {
+    use config::Scope;
+
     use super::*;
 
     fn load(text: &str) -> Result<Logging, String> {
         let file = config::parse("a", text).map_err(|e| e.to_string())?;
-        read(&file.blocks[0], &Scope::new()).map_err(|e| e.to_string())
+        config::decode(&file.blocks[0], &Scope::new(), read).map_err(|e| e.to_string())
     }
 
     #[test]

@@ -1,14 +1,20 @@
-//! Turns a configuration file into the list of what to run: writers, then receivers that feed them.
+//! Turns blocks into what they ask for: one reader per component, and the table of all of them.
 //!
-//! The blocks of a file are the nodes of a graph; a reference from one to another is an edge. Nodes
-//! are evaluated dependencies first, each seeing the exports of those before it.
+//! A component here is a value: what it does not need is not started, what it names is not looked up.
+//! The graph (`graph`) decides when a block is read, with which names; the agent (`agent`) makes what
+//! runs be what was read.
 //!
 //! # Failure
-//! Every unknown name, wrong type, missing attribute, reference into nothing and cycle is a
-//! diagnostic with its place. All blocks are looked at, so that one run shows all of them.
+//! Every wrong type, missing argument and value out of range is a diagnostic with its place.
 
+mod content;
+mod definition;
+mod document;
+mod echo;
+mod exporter_self;
 mod http_client;
 mod http_service;
+mod live_debugging;
 mod logging;
 mod receive_http;
 mod receive_limits;
@@ -17,339 +23,129 @@ mod relabel;
 mod relabel_rule;
 mod remote_write;
 mod tls_server;
+mod tracing_block;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use config::{Block, Capsule, CapsuleKind, Diagnostic, Diagnostics, File, Handle, Scope, Target};
-use ingest::Path;
+use config::{BodyReader, Capsule, CapsuleKind, Handle, Object, Value};
 
+pub(crate) use content::{
+    Content, Fetch, GitFetch, GitLogin, HttpFetch, read_import_file, read_import_git,
+    read_import_http,
+};
+pub(crate) use definition::{DEFINITIONS, Definition, Kind, definition, nearest};
+pub(crate) use echo::Echo;
+pub(crate) use exporter_self::NAME as EXPORTER_SELF;
 pub(crate) use http_service::{HttpService, PathAuth};
 pub(crate) use logging::{Logging, Logs};
 pub(crate) use receive_http::ReceiveHttp;
 pub(crate) use relabel::Relabel;
-pub(crate) use remote_write::RemoteWrite;
+pub(crate) use remote_write::{RemoteWrite, WalOptions};
 
-/// Names of everything a file may contain, for the message about what it may not.
-const KNOWN: [&str; 5] = [
-    http_service::NAME,
-    logging::NAME,
-    receive_http::NAME,
-    relabel::NAME,
-    remote_write::NAME,
-];
-/// Those that are there once and have no label.
-const UNLABELLED: [&str; 2] = [http_service::NAME, logging::NAME];
-
-/// Most ways from a receiver to writers: components that forward to each other twice double them.
-const PATHS_MAX: usize = 64;
-
-/// What a `receiver` export stands for: every way from there to a writer.
-#[derive(Clone, Debug)]
+/// What a `receiver` export stands for: the component that takes metrics.
+#[derive(Debug)]
 pub(crate) struct MetricsReceiver {
-    /// Stores are indexes into [`Plan::writers`].
-    pub(crate) paths: Vec<Path>,
+    /// Its id in the whole configuration.
+    pub(crate) id: String,
 }
 
 impl CapsuleKind for MetricsReceiver {
     const KIND: &'static str = "MetricsReceiver";
 }
 
-/// The ways a `forward_to` list opens, in its order; `null` entries are left out.
-pub(crate) fn paths_of(list: Vec<Handle<MetricsReceiver>>) -> Vec<Path> {
-    list.into_iter()
-        .filter_map(Handle::into_inner)
-        .flat_map(|receiver| receiver.paths.clone())
-        .collect()
+/// What takes logs. There is no such component yet.
+#[derive(Debug)]
+pub(crate) struct LogsReceiver;
+
+impl CapsuleKind for LogsReceiver {
+    const KIND: &'static str = "LogsReceiver";
 }
 
-/// What a configuration asks for.
-#[derive(Debug, Default)]
-pub(crate) struct Plan {
+/// What takes traces. There is no such component yet.
+#[derive(Debug)]
+pub(crate) struct TracesReceiver;
+
+impl CapsuleKind for TracesReceiver {
+    const KIND: &'static str = "otelcol.Consumer";
+}
+
+/// The components of a `forward_to`, in its order, by their ids.
+pub(crate) type Receivers = Vec<String>;
+
+/// Reads `forward_to`; `null` entries are left out.
+fn forward_to(r: &mut BodyReader<'_>) -> Receivers {
+    let list = r.required::<Vec<Handle<MetricsReceiver>>>("forward_to");
+    let there = list.into_iter().filter_map(Handle::into_inner);
+    there.map(|receiver| receiver.id.clone()).collect()
+}
+
+/// What a block asks for.
+#[derive(Debug)]
+pub(crate) enum Role {
     /// How to log.
-    pub(crate) logging: Logging,
+    Logging(Logging),
     /// Who may speak to the agent's own address.
-    pub(crate) http: HttpService,
-    /// One store each, with its endpoints.
-    pub(crate) writers: Vec<RemoteWrite>,
-    /// What stands in between.
-    pub(crate) relabels: Vec<Relabel>,
+    Http(Box<HttpService>),
+    /// Whether data may be looked at while it passes.
+    LiveDebugging(bool),
+    /// Nothing that has an effect.
+    Tracing,
+    /// A log with its endpoints.
+    Writer(Box<RemoteWrite>),
+    /// A writer to the agent's own log output.
+    Echo(Echo),
+    /// What stands between receivers and writers.
+    Relabel(Box<Relabel>),
     /// Where data comes in.
-    pub(crate) receivers: Vec<ReceiveHttp>,
+    Receiver(Box<ReceiveHttp>),
+    /// Text from elsewhere, looked at again and again.
+    Content(Content),
+    /// The agent's own metrics as a target.
+    ExporterSelf,
 }
 
-/// Evaluates the blocks of all files of a configuration.
-///
-/// # Errors
-/// Everything that is wrong with it.
-pub(crate) fn plan(files: &[File]) -> Result<Plan, Diagnostics> {
-    let blocks: Vec<&Block> = files.iter().flat_map(|file| &file.blocks).collect();
-    let nodes = nodes(&blocks)?;
-    let order = evaluation_order(&blocks, &nodes)?;
-    let mut plan = Plan::default();
-    let mut scope = Scope::new();
-    let mut diagnostics = Diagnostics::new();
-    for at in order {
-        if let Err(found) = evaluate(blocks[at], &mut scope, &mut plan) {
-            diagnostics.extend(found);
+impl Role {
+    /// Where what it takes goes next.
+    pub(crate) fn forward_to(&self) -> &[String] {
+        match self {
+            Self::Relabel(relabel) => &relabel.forward_to,
+            Self::Receiver(receiver) => &receiver.forward_to,
+            _ => &[],
         }
     }
-    if diagnostics.is_empty() {
-        Ok(plan)
-    } else {
-        Err(diagnostics)
-    }
-}
 
-/// Checks names and labels; gives every block's id its number.
-fn nodes(blocks: &[&Block]) -> Result<BTreeMap<String, usize>, Diagnostics> {
-    let mut nodes: BTreeMap<String, usize> = BTreeMap::new();
-    let mut diagnostics = Diagnostics::new();
-    for (at, block) in blocks.iter().enumerate() {
-        let name = block.name.name.as_str();
-        let mut refuse = |message: String| {
-            diagnostics.push(Diagnostic::error(&block.source, block.header, message));
-        };
-        if !KNOWN.contains(&name) {
-            refuse(unknown(name));
-            continue;
-        }
-        match (UNLABELLED.contains(&name), block.label()) {
-            (true, Some(_)) => {
-                refuse(format!("block {name:?} does not support specifying labels"));
+    /// What others may refer to, apart from contents that are fetched. `receiver` is the component's.
+    pub(crate) fn exports(&self, receiver: &Arc<MetricsReceiver>, facts: &Facts) -> Object {
+        let capsule = || Value::from(Capsule::new(MetricsReceiver::KIND, receiver.clone()));
+        let mut exports = Object::new();
+        match self {
+            Self::Writer(_) | Self::Echo(_) => {
+                exports.insert("receiver".to_owned(), capsule());
             }
-            (false, None) => refuse(format!("component {name:?} must have a label")),
-            _ => {}
-        }
-        if let Some(first) = nodes.get(&block.id()) {
-            let first = blocks[*first];
-            let place = Diagnostic::error(&first.source, first.header, "").pos();
-            let file = first.source.name();
-            refuse(format!(
-                "block {} already declared at {file}:{place}",
-                block.id()
-            ));
-            continue;
-        }
-        nodes.insert(block.id(), at);
-    }
-    if diagnostics.is_empty() {
-        Ok(nodes)
-    } else {
-        Err(diagnostics)
-    }
-}
-
-fn unknown(name: &str) -> String {
-    let known = KNOWN.join(", ");
-    format!("cannot find the definition of component name {name:?}; there are {known}")
-}
-
-/// Block numbers, dependencies first and otherwise as written.
-fn evaluation_order(
-    blocks: &[&Block],
-    nodes: &BTreeMap<String, usize>,
-) -> Result<Vec<usize>, Diagnostics> {
-    let mut diagnostics = Diagnostics::new();
-    let scope = Scope::new();
-    let mut waits_for: Vec<Vec<usize>> = Vec::new();
-    for block in blocks {
-        let mut needs = Vec::new();
-        for reference in config::references(block) {
-            match reference.resolve(&scope, |id| nodes.contains_key(id)) {
-                Ok(Target::Node(id)) => needs.extend(nodes.get(&id)),
-                Ok(Target::Scope) => {}
-                Err(diagnostic) => diagnostics.push(diagnostic),
+            Self::Relabel(relabel) => {
+                exports.insert("receiver".to_owned(), capsule());
+                exports.insert("rules".to_owned(), relabel.exported.clone());
             }
+            Self::ExporterSelf => {
+                let targets = exporter_self::targets(&receiver.id, facts);
+                exports.insert("targets".to_owned(), targets);
+            }
+            Self::Logging(_)
+            | Self::Http(_)
+            | Self::LiveDebugging(_)
+            | Self::Tracing
+            | Self::Receiver(_)
+            | Self::Content(_) => {}
         }
-        waits_for.push(needs);
+        exports
     }
-    if !diagnostics.is_empty() {
-        return Err(diagnostics);
-    }
-    let mut order: Vec<usize> = Vec::new();
-    while order.len() < blocks.len() {
-        let ready = (0..blocks.len())
-            .find(|at| !order.contains(at) && waits_for[*at].iter().all(|n| order.contains(n)));
-        let Some(ready) = ready else {
-            return Err(cycle(blocks, &order).into());
-        };
-        order.push(ready);
-    }
-    Ok(order)
 }
 
-fn cycle(blocks: &[&Block], evaluated: &[usize]) -> Diagnostic {
-    let left: Vec<&Block> = (0..blocks.len())
-        .filter(|at| !evaluated.contains(at))
-        .map(|at| blocks[at])
-        .collect();
-    let names: Vec<String> = left.iter().map(|block| block.id()).collect();
-    let message = format!("cycle detected: {}", names.join(", "));
-    Diagnostic::error(&left[0].source, left[0].header, message)
-}
-
-fn evaluate(block: &Block, scope: &mut Scope, plan: &mut Plan) -> Result<(), Diagnostics> {
-    match block.name.name.as_str() {
-        logging::NAME => plan.logging = logging::read(block, scope)?,
-        http_service::NAME => plan.http = http_service::read(block, scope)?,
-        remote_write::NAME => {
-            let writer = plan.writers.len();
-            // Exported even if it fails: what refers to it is not at fault.
-            export(block, scope, vec![Path::plain(writer)]);
-            plan.writers.push(remote_write::read(block, scope)?);
-        }
-        relabel::NAME => {
-            let relabel = relabel::read(block, scope).inspect_err(|_| {
-                // As above.
-                export(block, scope, Vec::new());
-            })?;
-            export(block, scope, relabel.paths.clone());
-            scope.set_path(&format!("{}.rules", block.id()), relabel.rules.clone());
-            plan.relabels.push(relabel);
-        }
-        receive_http::NAME => plan.receivers.push(receive_http::read(block, scope)?),
-        name => {
-            return Err(Diagnostic::error(&block.source, block.header, unknown(name)).into());
-        }
-    }
-    Ok(())
-}
-
-fn export(block: &Block, scope: &mut Scope, paths: Vec<Path>) {
-    let receiver = Capsule::new(MetricsReceiver::KIND, Arc::new(MetricsReceiver { paths }));
-    scope.set_path(&format!("{}.receiver", block.id()), receiver);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(text: &str) -> Result<Plan, String> {
-        let file = config::parse("a.penstock", text).map_err(|e| e.to_string())?;
-        plan(&[file]).map_err(|e| e.to_string())
-    }
-
-    fn refused(text: &str) -> String {
-        load(text).unwrap_err()
-    }
-
-    #[test]
-    fn a_receiver_may_stand_before_the_writer_it_feeds() {
-        let plan = load(
-            "prometheus.receive_http \"in\" {\n\
-             forward_to = [prometheus.remote_write.b.receiver, prometheus.remote_write.a.receiver]\n\
-             http {\n listen_address = \"127.0.0.1\"\n listen_port = 9009\n}\n\
-             }\n\
-             prometheus.remote_write \"a\" {}\n\
-             prometheus.remote_write \"b\" {}\n",
-        )
-        .unwrap();
-        let stores: Vec<_> = plan.receivers[0]
-            .paths
-            .iter()
-            .map(|path| path.store)
-            .collect();
-        assert_eq!(stores, [1, 0]);
-        assert_eq!(plan.receivers[0].address.to_string(), "127.0.0.1:9009");
-        assert_eq!(plan.writers[0].id, "prometheus.remote_write.a");
-    }
-
-    #[test]
-    fn the_configuration_of_the_readme_loads() {
-        let readme = include_str!("../../README.md");
-        let block = readme.split("```alloy\n").nth(1).unwrap();
-        let plan = load(block.split("```").next().unwrap()).unwrap();
-        assert_eq!(
-            (plan.receivers.len(), plan.writers[0].endpoints.len()),
-            (1, 1)
-        );
-    }
-
-    #[test]
-    fn what_stands_between_is_on_the_way_in_order() {
-        let plan = load(
-            "prometheus.receive_http \"in\" {\n\
-             forward_to = [prometheus.relabel.a.receiver, prometheus.remote_write.w.receiver]\n}\n\
-             prometheus.relabel \"a\" {\n\
-             forward_to = [prometheus.relabel.b.receiver, prometheus.remote_write.v.receiver]\n}\n\
-             prometheus.relabel \"b\" {\nforward_to = [prometheus.remote_write.w.receiver]\n}\n\
-             prometheus.remote_write \"v\" {}\nprometheus.remote_write \"w\" {}\n",
-        )
-        .unwrap();
-        let ways: Vec<(usize, Vec<&str>)> = plan.receivers[0]
-            .paths
-            .iter()
-            .map(|path| (path.store, path.stages.iter().map(|s| s.name()).collect()))
-            .collect();
-        let (a, b) = ("prometheus.relabel.a", "prometheus.relabel.b");
-        assert_eq!(ways, [(1, vec![a, b]), (0, vec![a]), (1, vec![])]);
-    }
-
-    #[test]
-    fn ways_that_double_and_double_again_are_refused() {
-        let mut text = String::from("prometheus.remote_write \"w\" {}\n");
-        let mut next = "prometheus.remote_write.w.receiver".to_owned();
-        for at in 0..8 {
-            text +=
-                &format!("prometheus.relabel \"r{at}\" {{\nforward_to = [{next}, {next}]\n}}\n");
-            next = format!("prometheus.relabel.r{at}.receiver");
-        }
-        let message = refused(&text);
-        assert!(
-            message.contains("leads to more than 64 writers"),
-            "{message}"
-        );
-    }
-
-    #[test]
-    fn an_unknown_component_is_named_with_what_there_is() {
-        assert_eq!(
-            refused("prometheus.scrap \"x\" {}\n"),
-            "a.penstock:1:1: cannot find the definition of component name \"prometheus.scrap\"; \
-             there are http, logging, prometheus.receive_http, prometheus.relabel, \
-             prometheus.remote_write"
-        );
-    }
-
-    #[test]
-    fn a_reference_into_nothing_has_its_place() {
-        assert_eq!(
-            refused(
-                "prometheus.receive_http \"in\" {\n  forward_to = [prometheus.nope.x.receiver]\n}\n"
-            ),
-            "a.penstock:2:17: component \"prometheus.nope.x.receiver\" does not exist or is out of scope"
-        );
-    }
-
-    #[test]
-    fn labels_are_required_and_ids_unique() {
-        assert_eq!(
-            refused("prometheus.remote_write {}\n"),
-            "a.penstock:1:1: component \"prometheus.remote_write\" must have a label"
-        );
-        assert_eq!(
-            refused("prometheus.remote_write \"a\" {}\nprometheus.remote_write \"a\" {}\n"),
-            "a.penstock:2:1: block prometheus.remote_write.a already declared at a.penstock:1:1"
-        );
-    }
-
-    #[test]
-    fn a_cycle_is_named() {
-        let text = "prometheus.remote_write \"a\" {\n  external_labels = {x = prometheus.remote_write.b.receiver}\n}\n\
-                    prometheus.remote_write \"b\" {\n  external_labels = {x = prometheus.remote_write.a.receiver}\n}\n";
-        assert_eq!(
-            refused(text),
-            "a.penstock:1:1: cycle detected: prometheus.remote_write.a, prometheus.remote_write.b"
-        );
-    }
-
-    #[test]
-    fn a_receiver_of_the_wrong_kind_is_refused() {
-        let text = "prometheus.receive_http \"in\" {\n  forward_to = [\"nope\"]\n}\n";
-        assert_eq!(
-            refused(text),
-            "a.penstock:2:17: \"nope\" should be capsule, got string"
-        );
-    }
+/// What components may know about the agent they run in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// The agent's own address, as given.
+    pub(crate) own_address: String,
+    /// The machine's name.
+    pub(crate) hostname: String,
 }

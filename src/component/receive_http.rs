@@ -1,15 +1,19 @@
 //! Turns a `prometheus.receive_http` block into where to listen and whom to feed.
 
+mod texts;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
-use config::{Block, BodyReader, Diagnostics, Handle, Scope};
+use config::BodyReader;
 use ingest::secure::{AuthOptions, TlsOptions};
-use ingest::{Http2Options, Message, Path, TenantsOptions};
+use ingest::{Http2Options, Message, TenantsOptions};
 
 use super::receive_limits::{self, Limits};
 use super::tls_server::{read_auth, read_tls};
-use super::{MetricsReceiver, PATHS_MAX, paths_of, receive_tenants};
+use super::{Receivers, forward_to, receive_tenants};
+
+pub(crate) use texts::DOCUMENT;
 
 pub(crate) const NAME: &str = "prometheus.receive_http";
 const DEFAULT_PORT: u16 = 8080;
@@ -19,12 +23,10 @@ const STREAMS_MAX: u32 = 10_000;
 /// A `prometheus.receive_http` component.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceiveHttp {
-    /// `prometheus.receive_http.LABEL`.
-    pub(crate) id: String,
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// The ways to the writers it feeds, in order.
-    pub(crate) paths: Vec<Path>,
+    /// Whom it feeds, in order.
+    pub(crate) forward_to: Receivers,
     /// The messages it accepts.
     pub(crate) messages: Vec<Message>,
     /// Most connections; 0: the default of the server.
@@ -41,32 +43,25 @@ pub(crate) struct ReceiveHttp {
     pub(crate) http2: Option<Http2Options>,
 }
 
-pub(crate) fn read(block: &Block, scope: &Scope) -> Result<ReceiveHttp, Diagnostics> {
-    config::decode(block, scope, |r| {
-        let forward_to = r.required::<Vec<Handle<MetricsReceiver>>>("forward_to");
-        let messages = read_messages(r);
-        let mut component = ReceiveHttp {
-            id: block.id(),
-            address: SocketAddr::new(any_address(), DEFAULT_PORT),
-            paths: paths_of(forward_to),
-            messages,
-            conn_limit: 0,
-            read_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(120),
-            limits: r.block("limits", receive_limits::read).unwrap_or_default(),
-            tenants: r.block("tenants", receive_tenants::read),
-            tls: None,
-            auth: None,
-            http2: None,
-        };
-        if component.paths.len() > PATHS_MAX {
-            let problem = format!("leads to more than {PATHS_MAX} writers");
-            r.refuse("forward_to", problem);
-        }
-        r.block("http", |r| read_http(r, &mut component));
-        component
-    })
+pub(crate) fn read(r: &mut BodyReader<'_>) -> ReceiveHttp {
+    let forward_to = forward_to(r);
+    let messages = read_messages(r);
+    let mut component = ReceiveHttp {
+        address: SocketAddr::new(any_address(), DEFAULT_PORT),
+        forward_to,
+        messages,
+        conn_limit: 0,
+        read_timeout: Duration::from_secs(30),
+        write_timeout: Duration::from_secs(30),
+        idle_timeout: Duration::from_secs(120),
+        limits: r.block("limits", receive_limits::read).unwrap_or_default(),
+        tenants: r.block("tenants", receive_tenants::read),
+        tls: None,
+        auth: None,
+        http2: None,
+    };
+    r.block("http", |r| read_http(r, &mut component));
+    component
 }
 
 /// The messages it accepts: by default both, as a sender drops what is answered 415.
@@ -86,7 +81,12 @@ fn read_messages(r: &mut BodyReader<'_>) -> Vec<Message> {
 fn read_http(r: &mut BodyReader<'_>, component: &mut ReceiveHttp) {
     let port = r.or("listen_port", DEFAULT_PORT);
     let host = r.or("listen_address", String::new());
-    match resolve(&host, port) {
+    // A check looks at nothing but the text.
+    let resolved = match r.is_text_only() {
+        true => Ok(component.address),
+        false => resolve(&host, port),
+    };
+    match resolved {
         Ok(address) => component.address = address,
         Err(problem) => r.refuse("listen_address", problem),
     }
@@ -153,11 +153,13 @@ fn any_address() -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use config::Scope;
+
     use super::*;
 
     fn load(text: &str) -> Result<ReceiveHttp, String> {
         let file = config::parse("a", text).map_err(|e| e.to_string())?;
-        read(&file.blocks[0], &Scope::new()).map_err(|e| e.to_string())
+        config::decode(&file.blocks[0], &Scope::new(), read).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -173,7 +175,7 @@ mod tests {
         let text = "prometheus.receive_http \"x\" {\n  http {\n    listen_port = \"many\"\n    \
                     listen_adress = \"\"\n  }\n}\n";
         let file = config::parse("a", text).unwrap();
-        let found = read(&file.blocks[0], &Scope::new()).unwrap_err();
+        let found = config::decode(&file.blocks[0], &Scope::new(), read).unwrap_err();
         let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(
             lines,

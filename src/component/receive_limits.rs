@@ -115,7 +115,11 @@ mod tests {
     fn load(body: &str) -> Result<Limits, Vec<String>> {
         let text = format!("prometheus.receive_http \"x\" {{\n forward_to = []\n{body}}}\n");
         let file = config::parse("a", &text).unwrap();
-        let component = super::super::receive_http::read(&file.blocks[0], &Scope::new());
+        let component = config::decode(
+            &file.blocks[0],
+            &Scope::new(),
+            super::super::receive_http::read,
+        );
         component.map(|component| component.limits).map_err(|all| {
             let all = all.iter();
             all.map(ToString::to_string).collect()

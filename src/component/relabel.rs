@@ -5,16 +5,59 @@
 //! correct and slow: `max_cache_size` should be the number of series.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Block, BodyReader, Diagnostics, Handle, Scope, Value};
-use ingest::{Path, STAGES_MAX, Stage};
-use labels::relabel::RuleOptions;
+use config::{BodyReader, Value};
+use labels::relabel::{Rule, RuleOptions};
 
-use super::{MetricsReceiver, PATHS_MAX, paths_of, relabel_rule};
+use super::document::Document;
+use super::{Receivers, forward_to, relabel_rule};
 
 pub(crate) const NAME: &str = "prometheus.relabel";
+
+pub(crate) const DOCUMENT: Document = Document {
+    example: r#"prometheus.relabel "trim" {
+  forward_to = [prometheus.remote_write.out.receiver]
+  rule {
+    source_labels = ["__name__"]
+    regex         = "debug_.*"
+    action        = "drop"
+  }
+}
+
+prometheus.remote_write "out" {
+  endpoint {
+    url = "http://backend:9090/api/v1/write"
+  }
+}
+"#,
+    texts: &[
+        (
+            "",
+            &[
+                (
+                    "cache_ttl",
+                    "Results are kept that were used within this time, at least 1m; only with `max_cache_size = 0`.",
+                ),
+                (
+                    "forward_to",
+                    "Where series go on to. Entries that are `null` are left out.",
+                ),
+                (
+                    "max_cache_size",
+                    "Label sets whose result is kept, for each ingest thread; it should be the number of series. 0: see `cache_ttl`.",
+                ),
+                ("rule", "A rule; rules are applied in order."),
+            ],
+        ),
+        ("rule", relabel_rule::TEXTS),
+    ],
+    metrics: &["prometheus_relabel_"],
+    failure: "- A series that rules leave without a name is refused (400, reason `missing_metric_name`); the \
+              others of the request are stored.\n\
+              - Series that rules drop are counted: `prometheus_relabel_metrics_processed_total` less \
+              `_written_total`.\n",
+};
 
 const MAX_CACHE_SIZE: u32 = 100_000;
 const CACHE_TTL_LEAST: Duration = Duration::from_secs(60);
@@ -22,40 +65,27 @@ const CACHE_TTL_LEAST: Duration = Duration::from_secs(60);
 /// A `prometheus.relabel` component.
 #[derive(Debug)]
 pub(crate) struct Relabel {
-    pub(crate) stage: Arc<Stage>,
-    /// Where what goes through it ends.
-    pub(crate) paths: Vec<Path>,
+    pub(crate) forward_to: Receivers,
+    pub(crate) rules: Vec<Rule>,
+    /// Results kept for each ingest thread; 0: those used within `ttl`.
+    pub(crate) entries_max: usize,
+    pub(crate) ttl: Duration,
     /// Its rules as others see them.
-    pub(crate) rules: Value,
+    pub(crate) exported: Value,
 }
 
-pub(crate) fn read(block: &Block, scope: &Scope) -> Result<Relabel, Diagnostics> {
-    config::decode(block, scope, |r| {
-        let forward_to = r.required::<Vec<Handle<MetricsReceiver>>>("forward_to");
-        let (entries_max, ttl) = read_cache(r);
-        let rules = r.blocks("rule", relabel_rule::read);
-        let exported: Vec<Value> = rules.iter().map(exported).collect();
+pub(crate) fn read(r: &mut BodyReader<'_>) -> Relabel {
+    let forward_to = forward_to(r);
+    let (entries_max, ttl) = read_cache(r);
+    let rules = r.blocks("rule", relabel_rule::read);
+    Relabel {
+        forward_to,
+        exported: rules.iter().map(exported).collect::<Vec<Value>>().into(),
         // What cannot be built was refused where it stands.
-        let built = rules.iter().filter_map(|rule| rule.build().ok()).collect();
-        let stage = Arc::new(Stage::new(block.id(), built, entries_max, ttl));
-        let mut paths = paths_of(forward_to);
-        for path in &mut paths {
-            path.stages.insert(0, stage.clone());
-        }
-        if paths.len() > PATHS_MAX {
-            let problem = format!("leads to more than {PATHS_MAX} writers");
-            r.refuse("forward_to", problem);
-        }
-        if paths.iter().any(|path| path.stages.len() > STAGES_MAX) {
-            let problem = format!("leads through more than {STAGES_MAX} components in a row");
-            r.refuse("forward_to", problem);
-        }
-        Relabel {
-            stage,
-            paths,
-            rules: exported.into(),
-        }
-    })
+        rules: rules.iter().filter_map(|rule| rule.build().ok()).collect(),
+        entries_max,
+        ttl,
+    }
 }
 
 /// How many results are kept, or, where that is 0, how long one that nobody asks for.
@@ -99,12 +129,14 @@ fn exported(rule: &RuleOptions) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use config::Scope;
+
     use super::*;
 
     fn load(body: &str) -> Result<Relabel, String> {
         let text = format!("prometheus.relabel \"x\" {{\n  forward_to = []\n{body}}}\n");
         let file = config::parse("a", &text).map_err(|e| e.to_string())?;
-        read(&file.blocks[0], &Scope::new()).map_err(|e| e.to_string())
+        config::decode(&file.blocks[0], &Scope::new(), read).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -136,8 +168,8 @@ mod tests {
     fn its_rules_are_seen_by_others() {
         let relabel =
             load("  rule {\n    action = \"labeldrop\"\n    regex = \"pod\"\n  }\n").unwrap();
-        let Value::Array(rules) = &relabel.rules else {
-            panic!("a list: {:?}", relabel.rules);
+        let Value::Array(rules) = &relabel.exported else {
+            panic!("a list: {:?}", relabel.exported);
         };
         let Some(Value::Object(rule)) = rules.first() else {
             panic!("of objects: {rules:?}");

@@ -6,6 +6,31 @@
 use config::BodyReader;
 use labels::relabel::{Action, RuleOptions};
 
+use super::document::Texts;
+
+/// What the arguments mean.
+pub(crate) const TEXTS: Texts = &[
+    (
+        "action",
+        "`replace`, `lowercase`, `uppercase`, `hashmod`, `keep`, `drop`, `keepequal`, `dropequal`, `labelmap`, `labelkeep` or `labeldrop`.",
+    ),
+    (
+        "modulus",
+        "What the hash of the value is taken by, for `hashmod`.",
+    ),
+    ("regex", "What the whole value is compared with."),
+    (
+        "replacement",
+        "The new value; `$1` is the first group of `regex`.",
+    ),
+    (
+        "separator",
+        "What is put between the values of `source_labels`.",
+    ),
+    ("source_labels", "The labels whose values make the value."),
+    ("target_label", "The label that is set."),
+];
+
 /// Reads one block.
 pub(crate) fn read(r: &mut BodyReader<'_>) -> RuleOptions {
     let defaults = RuleOptions::default();

@@ -3,16 +3,20 @@
 //! An endpoint's position is found by its name. Without a `name` argument it is derived from the url
 //! (without user and password), so that changed headers, credentials or queue settings keep it.
 
+mod texts;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use config::{Block, BodyReader, ByteSize, Diagnostics, Scope, Secret};
+use config::{BodyReader, ByteSize, Secret};
 use shipper::{
     DrainOptions, EndpointOptions, MetadataOptions, Priority, ProtobufMessage, QueueOptions,
 };
 use wal::{LagLimits, OnFull, Recovery};
 
 use super::{http_client, relabel_rule};
+
+pub(crate) use texts::DOCUMENT;
 
 pub(crate) const NAME: &str = "prometheus.remote_write";
 
@@ -23,8 +27,6 @@ const LAG_AGE_LEAST: Duration = Duration::from_secs(60);
 /// A `prometheus.remote_write` component.
 #[derive(Debug)]
 pub(crate) struct RemoteWrite {
-    /// `prometheus.remote_write.LABEL`; also the store's directory.
-    pub(crate) id: String,
     /// How the log is kept.
     pub(crate) wal: WalOptions,
     /// Where everything goes.
@@ -60,26 +62,23 @@ impl Default for WalOptions {
     }
 }
 
-pub(crate) fn read(block: &Block, scope: &Scope) -> Result<RemoteWrite, Diagnostics> {
-    config::decode(block, scope, |r| {
-        let external_labels: BTreeMap<String, String> = r.or("external_labels", BTreeMap::new());
-        let mut endpoints: Vec<EndpointOptions> = Vec::new();
-        let mut limits = Vec::new();
-        r.blocks("endpoint", |r| {
-            limits.push(read_limits(r));
-            let endpoint = read_endpoint(r, &external_labels);
-            if let Some(twin) = endpoints.iter().find(|e| e.name == endpoint.name) {
-                r.refuse_block(duplicate(twin, &endpoint));
-            }
-            endpoints.push(endpoint);
-        });
-        RemoteWrite {
-            id: block.id(),
-            wal: r.block("wal", read_wal).unwrap_or_default(),
-            endpoints,
-            limits,
+pub(crate) fn read(r: &mut BodyReader<'_>) -> RemoteWrite {
+    let external_labels: BTreeMap<String, String> = r.or("external_labels", BTreeMap::new());
+    let mut endpoints: Vec<EndpointOptions> = Vec::new();
+    let mut limits = Vec::new();
+    r.blocks("endpoint", |r| {
+        limits.push(read_limits(r));
+        let endpoint = read_endpoint(r, &external_labels);
+        if let Some(twin) = endpoints.iter().find(|e| e.name == endpoint.name) {
+            r.refuse_block(duplicate(twin, &endpoint));
         }
-    })
+        endpoints.push(endpoint);
+    });
+    RemoteWrite {
+        wal: r.block("wal", read_wal).unwrap_or_default(),
+        endpoints,
+        limits,
+    }
 }
 
 fn duplicate(twin: &EndpointOptions, endpoint: &EndpointOptions) -> String {
@@ -321,6 +320,7 @@ fn without_userinfo(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use config::{Diagnostics, Scope};
     use shipper::{Auth, SecretSource};
 
     use super::*;
@@ -333,7 +333,7 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join("\n")
         };
-        read(&file.blocks[0], &Scope::new()).map_err(all)
+        config::decode(&file.blocks[0], &Scope::new(), read).map_err(all)
     }
 
     fn endpoint(body: &str) -> Result<EndpointOptions, String> {

@@ -8,12 +8,16 @@
 //!   that a wrong path is found before anything starts. A secret is never repeated: problems of
 //!   arguments that hold one are reported at their block.
 
+mod texts;
+
 use config::{BodyReader, Secret};
 use ingest::secure::{
     AuthOptions, CIPHER_SUITES, CURVES, ClientAuth, Guard, PemSource, TlsArgument, TlsOptions,
     TlsVersion, cipher_suite, curve,
 };
 use wal::SystemClock;
+
+pub(crate) use texts::{AUTH as AUTH_TEXTS, TLS as TLS_TEXTS};
 
 /// The `tls` block of the block being read.
 pub(crate) fn read_tls(r: &mut BodyReader<'_>) -> Option<TlsOptions> {

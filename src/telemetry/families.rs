@@ -107,8 +107,10 @@ impl Families {
 
     /// Values of a component.
     pub(crate) fn component(&mut self, id: &str) -> Group<'_> {
+        // What is in a module is known by the module's path and its own id there.
+        let (path, id) = id.rsplit_once('/').unwrap_or(("", id));
         let labels = vec![
-            ("component_path", "/".to_owned()),
+            ("component_path", format!("/{path}")),
             ("component_id", id.to_owned()),
         ];
         Group {

@@ -1,38 +1,69 @@
 //! Turns events into lines on stderr, as the `logging` block asks.
 
 use std::io::Write;
+use std::sync::OnceLock;
 
 use config::Diagnostics;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
+use super::capture::Capture;
 use crate::component::{Logging, Logs};
 
-/// Starts logging for the rest of the process.
+type Filter = reload::Handle<Targets, Registry>;
+
+/// What is let through to each form of line; only one of them lets anything through.
+static FILTERS: OnceLock<[(Logs, Filter); 2]> = OnceLock::new();
+
+/// Starts logging for the rest of the process; lines can be captured as well.
 ///
 /// # Errors
 /// If it was started before.
-pub(crate) fn start(logging: Logging) -> anyhow::Result<()> {
+pub(crate) fn start(logging: Logging) -> anyhow::Result<Capture> {
+    let (logfmt_filter, logfmt_handle) = reload::Layer::new(filter(Logs::Logfmt, logging));
+    let (json_filter, json_handle) = reload::Layer::new(filter(Logs::Json, logging));
+    let logfmt = tracing_logfmt::builder()
+        .with_target(true)
+        .layer()
+        .with_writer(std::io::stderr);
+    let json = fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::stderr);
+    let (capture, captured) = Capture::new();
+    let layers: [Box<dyn Layer<Registry> + Send + Sync>; 3] = [
+        logfmt.with_filter(logfmt_filter).boxed(),
+        json.with_filter(json_filter).boxed(),
+        captured,
+    ];
+    Registry::default().with(Vec::from(layers)).try_init()?;
+    // Not set before, as starting twice failed above.
+    FILTERS.get_or_init(|| [(Logs::Logfmt, logfmt_handle), (Logs::Json, json_handle)]);
+    Ok(capture)
+}
+
+/// Logs in another way from now on.
+pub(crate) fn change(logging: Logging) {
+    for (form, handle) in FILTERS.get().into_iter().flatten() {
+        if let Err(error) = handle.reload(filter(*form, logging)) {
+            tracing::error!(%error, "logging stays as it was");
+        }
+    }
+}
+
+/// What is written in this form.
+fn filter(form: Logs, logging: Logging) -> Targets {
+    if form != logging.format {
+        return Targets::new();
+    }
     // What libraries say below a warning is about them, not about the pipeline.
-    let filter = format!("{},hyper=warn,reqwest=warn,rustls=warn", logging.level);
-    let filter = EnvFilter::builder().parse(filter)?;
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = match logging.format {
-        Logs::Logfmt => tracing_logfmt::builder()
-            .with_target(true)
-            .layer()
-            .with_writer(std::io::stderr)
-            .boxed(),
-        Logs::Json => fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_writer(std::io::stderr)
-            .boxed(),
-    };
-    Registry::default()
-        .with(layer.with_filter(filter))
-        .try_init()?;
-    Ok(())
+    let libraries = ["hyper", "reqwest", "rustls"].map(|library| (library, Level::WARN));
+    Targets::new()
+        .with_default(logging.level)
+        .with_targets(libraries)
 }
 
 /// Writes why the process ends: diagnostics with their source lines, anything else in one line.
@@ -53,7 +84,7 @@ pub(crate) fn print_error(error: &anyhow::Error) {
 }
 
 /// The causes from the outermost in; one that the text before ends with is not repeated.
-fn in_one_line(error: &anyhow::Error) -> String {
+pub(crate) fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if line.is_empty() {

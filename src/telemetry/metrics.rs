@@ -25,6 +25,8 @@ use crate::server::ServerStats;
 pub(crate) struct StoreSource {
     pub(crate) id: String,
     pub(crate) store: Store,
+    /// What is appended to it can be looked at here.
+    pub(crate) tap: ingest::Tap,
 }
 
 /// A receiver.

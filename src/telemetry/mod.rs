@@ -1,6 +1,8 @@
 //! Turns what the agent does into log lines and metrics.
 
+pub(crate) mod capture;
 pub(crate) mod families;
+pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod metrics;
 mod process;

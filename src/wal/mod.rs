@@ -14,12 +14,12 @@
 mod import;
 mod inspect;
 mod progress;
-mod rejected;
+pub(crate) mod rejected;
 mod repair;
 mod replay;
 mod store_dir;
 mod table;
-mod time;
+pub(crate) mod time;
 mod verify;
 
 use std::process::ExitCode;

@@ -73,22 +73,56 @@ fn directories(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// The whole lines; the last of a file may be cut off.
 fn letters_in(dir: &Path) -> anyhow::Result<Vec<Value>> {
     let mut letters = Vec::new();
-    for (_, path) in files(dir).with_context(|| format!("cannot read {}", dir.display()))? {
-        let unreadable = || format!("cannot read {}", path.display());
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            // The agent has removed it meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error).with_context(unreadable),
-        };
-        for line in BufReader::new(file).split(b'\n') {
-            letters.extend(serde_json::from_slice::<Value>(&line.with_context(unreadable)?).ok());
-        }
+    for path in files_in(dir)? {
+        letters.extend(letters_of(&path)?);
     }
     Ok(letters)
 }
 
-fn text_of(letter: &Value) -> String {
+/// Oldest first.
+fn files_in(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let files = files(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+fn letters_of(path: &Path) -> anyhow::Result<Vec<Value>> {
+    let unreadable = || format!("cannot read {}", path.display());
+    let file = match File::open(path) {
+        Ok(file) => file,
+        // The agent has removed it meanwhile.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(unreadable),
+    };
+    let mut letters = Vec::new();
+    for line in BufReader::new(file).split(b'\n') {
+        letters.extend(serde_json::from_slice::<Value>(&line.with_context(unreadable)?).ok());
+    }
+    Ok(letters)
+}
+
+/// At most so many letters of a store, the newest first.
+///
+/// # Errors
+/// A directory or a file cannot be read.
+pub(crate) fn newest(store: &Path, limit: usize) -> anyhow::Result<Vec<Value>> {
+    let mut newest = Vec::new();
+    for endpoint in directories(&store.join(DIRECTORY))? {
+        let mut of_endpoint = Vec::new();
+        for path in files_in(&endpoint)?.iter().rev() {
+            of_endpoint.extend(letters_of(path)?.into_iter().rev());
+            if of_endpoint.len() >= limit {
+                break;
+            }
+        }
+        newest.extend(of_endpoint);
+    }
+    newest.sort_by_key(|letter| std::cmp::Reverse(letter["time_ms"].as_i64()));
+    newest.truncate(limit);
+    Ok(newest)
+}
+
+/// A letter as lines for people.
+pub(crate) fn text_of(letter: &Value) -> String {
     let text = |key: &str| letter[key].as_str().unwrap_or("?").to_owned();
     let number = |key: &str| letter[key].as_u64().unwrap_or(0);
     let mut out = format!(
@@ -150,5 +184,26 @@ mod tests {
         fs::write(dir.path().join("00000000.jsonl"), "{\"a\":1}\n{\"a\":").unwrap();
         assert_eq!(letters_in(dir.path()).unwrap(), [json!({"a": 1})]);
         assert!(directories(&dir.path().join("none")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_newest_come_first_whosever_they_are() {
+        let store = tempfile::tempdir().unwrap();
+        assert!(newest(store.path(), 5).unwrap().is_empty());
+        for (file, times) in [("a/0", [1, 4]), ("a/1", [5, 7]), ("b/3", [2, 6])] {
+            let path = store.path().join(DIRECTORY).join(format!("{file}.jsonl"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let lines = times.map(|time| format!("{{\"time_ms\":{time}}}\n"));
+            fs::write(path, lines.concat()).unwrap();
+        }
+        let times = |limit| -> Vec<i64> {
+            let letters = newest(store.path(), limit).unwrap();
+            letters
+                .iter()
+                .filter_map(|one| one["time_ms"].as_i64())
+                .collect()
+        };
+        assert_eq!(times(3), [7, 6, 5]);
+        assert_eq!(times(50), [7, 6, 5, 4, 2, 1]);
     }
 }

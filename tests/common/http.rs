@@ -72,9 +72,9 @@ fn connect(port: u16) -> io::Result<TcpStream> {
 fn read_reply(stream: &mut BufReader<TcpStream>) -> io::Result<Reply> {
     let (status, head) = read_head(stream)?;
     let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(": ")?;
+        let (name, value) = line.split_once(':')?;
         let is_length = name.eq_ignore_ascii_case("content-length");
-        is_length.then(|| value.parse().unwrap())
+        is_length.then(|| value.trim().parse().unwrap())
     });
     let mut body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut body)?;

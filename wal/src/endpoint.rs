@@ -18,7 +18,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -49,6 +49,7 @@ pub(crate) struct EndpointState {
     /// The position of `give_up`; 0 for none.
     give_up_at: AtomicU64,
     pub(crate) limits: Mutex<LagLimits>,
+    forgotten: AtomicBool,
 }
 
 /// What an endpoint does not get any more.
@@ -112,6 +113,7 @@ impl EndpointState {
             give_up: watch::channel(None).0,
             give_up_at: AtomicU64::new(0),
             limits: Mutex::default(),
+            forgotten: AtomicBool::new(false),
         };
         if found.is_none() {
             state.write(disk, &progress)?;
@@ -130,6 +132,16 @@ impl EndpointState {
 
     pub(crate) fn saved(&self) -> Position {
         Position::new(self.saved.load(Ordering::Acquire))
+    }
+
+    /// What lies beyond the position may go from now on.
+    pub(crate) fn forget(&self) {
+        self.forgotten.store(true, Ordering::Release);
+    }
+
+    /// Whether the log keeps nothing for it any more.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Acquire)
     }
 
     /// Gives up what lies before `give_up.before`.
@@ -258,6 +270,12 @@ impl Endpoint {
     #[must_use]
     pub fn acked(&self) -> Position {
         self.state.acked()
+    }
+
+    /// What of that is saved: a start after a crash goes on from here.
+    #[must_use]
+    pub fn saved(&self) -> Position {
+        self.state.saved()
     }
 
     /// The acknowledged position and how many records of the log lie before it.

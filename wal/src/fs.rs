@@ -164,8 +164,21 @@ impl Disk for SystemDisk {
         if dir.try_exists()? {
             return Ok(());
         }
-        fs::create_dir_all(dir)?;
-        dir.parent().map_or(Ok(()), |parent| self.sync_dir(parent))
+        let Some(parent) = dir.parent() else {
+            return fs::create_dir(dir);
+        };
+        // The last part of a relative path is in the working directory.
+        let parent = match parent.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => parent,
+        };
+        // Each of them, or a power cut takes all that is below the one whose name was not synced.
+        self.create_dir(parent)?;
+        match fs::create_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        self.sync_dir(parent)
     }
 
     fn create(&self, path: &Path, bytes: u64) -> io::Result<DiskFile> {

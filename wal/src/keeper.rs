@@ -103,7 +103,8 @@ impl Keeper {
         let now = shared.clock.monotonic();
         ages.note(shared.durable_position(), now);
         limits::enforce(shared, ages)?;
-        let keep = match shared.retain {
+        let retain = shared.live.lock().retain;
+        let keep = match retain {
             Duration::ZERO => u64::MAX,
             retain => shared.segments.id_of(ages.older_than(retain, now)),
         };
@@ -129,7 +130,8 @@ impl Keeper {
         let series = shared.series.len() as u64;
         let in_limbo = shared.stats.series_in_limbo.load(Ordering::Relaxed);
         let new = (defined - rolling.defined).max(in_limbo);
-        let old = now.saturating_sub(rolling.began) >= shared.series_idle_timeout;
+        let timeout = shared.live.lock().series_idle_timeout;
+        let old = now.saturating_sub(rolling.began) >= timeout;
         // Behind, nothing could be given up, and the unused rest would count towards the quota.
         let caught_up = shared.least_saved() >= shared.segments.start_of(id);
         if old && new >= ROLL_SERIES_MIN && new * ROLL_SHARE >= series && caught_up {
@@ -180,7 +182,7 @@ pub(crate) fn clean(shared: &Arc<Shared>, cleaner: &mut Cleaner) -> Result<bool,
     let reclaimed = Position::new(shared.reclaimed.load(Ordering::Acquire));
     let idle = Idle {
         now: shared.clock.monotonic(),
-        timeout: shared.series_idle_timeout,
+        timeout: shared.live.lock().series_idle_timeout,
         head: Position::new(shared.tracker.head()),
         reclaimed,
         oldest_segment: shared.segments.id_of(reclaimed),
@@ -258,7 +260,8 @@ fn relieve(shared: &Arc<Shared>) -> bool {
     if shared.quota.used() < before {
         return true;
     }
-    if shared.on_full == OnFull::DropOldest
+    let on_full = shared.live.lock().on_full;
+    if on_full == OnFull::DropOldest
         && let Err(error) = limits::drop_oldest(shared)
     {
         tracing::error!(%error, "cannot drop the oldest segment");

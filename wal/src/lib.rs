@@ -2,12 +2,13 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `store.rs`, `open.rs` | the common state, opening and closing |
+//! | `store.rs`, `open.rs`, `live.rs` | the common state, opening and closing, what changes in between |
 //! | `series.rs`, `series/`, `chunk.rs` | label bytes to series refs, in mapped append-only chunk files, and the cleaner of those |
 //! | `writer.rs`, `tracker.rs` | samples to frames in the ring, without touching the disk |
 //! | `sync.rs`, `durable.rs` | group commit, and waiting for it |
 //! | `reader.rs`, `tail.rs` | frames of a segment, checked; reading on behalf of an endpoint |
 //! | `endpoint.rs`, `tally.rs` | an endpoint's durable position, and what became of every record |
+//! | `overview.rs` | the segments of a running store, to look at |
 //! | `quota.rs` | the account of disk taken |
 //! | `keeper.rs`, `limits.rs` | segments ahead, positions saved, acked segments removed; how far endpoints may be behind |
 //! | `recover.rs`, `ledger.rs`, `quarantine.rs` | opening after any stop, and what was lost: where, and its bytes |
@@ -37,7 +38,9 @@ pub mod inspect;
 mod keeper;
 mod ledger;
 mod limits;
+mod live;
 mod open;
+mod overview;
 mod position;
 mod progress;
 mod quarantine;
@@ -68,6 +71,8 @@ pub use frame::fuzz;
 pub use header::FORMAT_VERSION;
 pub use ledger::{ALL_ENDPOINTS, Loss, LostBytes};
 pub use limits::{LagLimits, OnFull};
+pub use live::LiveOptions;
+pub use overview::{SegmentInfo, SegmentState};
 pub use position::{Mark, Position, SeriesRef};
 pub use progress::Ahead;
 pub use random::{Random, SharedRandom, SystemRandom};

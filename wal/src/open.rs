@@ -18,6 +18,7 @@ use crate::fs::Disk;
 use crate::header::FILE_HEADER_BYTES;
 use crate::keeper::Keeper;
 use crate::ledger::Ledger;
+use crate::live::LiveOptions;
 use crate::quota::Quota;
 use crate::recover::{Places, Recovered, recover, segment_bytes_on_disk};
 use crate::segment::Segments;
@@ -71,7 +72,7 @@ pub(crate) fn open_shared(
     let dirs = Dirs::create(&disk, dir)?;
     sys::explain_bus_errors(&dirs.series);
     let ledger = Ledger::open(&disk, dir)?;
-    let quota = Arc::new(Quota::new());
+    let quota = Arc::new(Quota::new(dir, options.disk_bytes_least()));
     let Opened {
         series,
         segments,
@@ -88,16 +89,16 @@ pub(crate) fn open_shared(
     let (series_count, path) = (series.len(), dir.display());
     tracing::info!(dir = %path, series = series_count, %oldest, %head, "log opened");
     let ring = Ring::new(options.ring_bytes).map_err(Error::io("map the ring of", dir))?;
-    quota.limit(dir, options.max_disk_bytes, options.disk_bytes_least());
+    quota.limit(options.max_disk_bytes);
     Ok(Shared {
         body_bytes_max: body_bytes_max(ring.bytes(), segment_bytes),
         quota,
         reclaimed: AtomicU64::new(oldest.get()),
         dir: dir.to_owned(),
         quarantine: dirs.quarantine,
+        live: Mutex::new(LiveOptions::from(&options)),
         clock: options.clock,
         random: options.random,
-        series_idle_timeout: options.series_idle_timeout,
         disk,
         series,
         segments,
@@ -124,8 +125,6 @@ pub(crate) fn open_shared(
         commit_ended: Condvar::new(),
         keeper_wake,
         keeper: Mutex::new(Keeper::default()),
-        on_full: options.on_full,
-        retain: options.retain,
         roll_wanted: AtomicBool::new(false),
         positions: dirs.positions,
         _lock: lock,

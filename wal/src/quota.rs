@@ -8,8 +8,9 @@
 //! be overdrawn by one file.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 /// The disk of one store, in bytes.
 #[derive(Debug)]
@@ -18,51 +19,58 @@ pub(crate) struct Quota {
     chunks: AtomicU64,
     /// The largest number while there is no limit.
     max: AtomicU64,
-    volume: OnceLock<Volume>,
-}
-
-/// What the limit follows if nobody set one.
-#[derive(Debug)]
-struct Volume {
-    dir: PathBuf,
     /// The store cannot work with less.
     least: u64,
+    dir: PathBuf,
+    /// Whether the limit is a share of the volume of `dir`. Locked while `max` is set.
+    follows_volume: Mutex<bool>,
 }
 
 impl Quota {
     /// No limit yet.
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new(dir: &Path, least: u64) -> Self {
         let [segments, chunks] = [AtomicU64::new(0), AtomicU64::new(0)];
         Self {
             segments,
             chunks,
             max: AtomicU64::new(u64::MAX),
-            volume: OnceLock::new(),
+            least,
+            dir: dir.to_owned(),
+            follows_volume: Mutex::new(false),
         }
     }
 
-    /// Sets the limit: what was asked for, else a share of the volume of `dir`.
-    pub(crate) fn limit(&self, dir: &Path, asked: Option<u64>, least: u64) {
+    /// Sets the limit: what was asked for, else a share of the volume.
+    pub(crate) fn limit(&self, asked: Option<u64>) {
+        let mut follows_volume = self.follows_volume.lock();
+        *follows_volume = asked.is_none();
         if let Some(max) = asked {
             self.max.store(max, Ordering::Relaxed);
-            return;
+        } else {
+            self.share_of_volume();
         }
-        let dir = dir.to_owned();
-        self.volume.get_or_init(|| Volume { dir, least });
-        self.follow_volume();
     }
 
-    /// Looks at the volume again, if that is where the limit comes from: 80 % of what the store has
-    /// and could still take. While the volume does not answer the limit stays.
+    /// Looks at the volume again, if that is where the limit comes from.
     pub(crate) fn follow_volume(&self) {
-        let Some(volume) = self.volume.get() else {
-            return;
-        };
-        if let Ok(found) = rustix::fs::statvfs(&volume.dir) {
+        let follows_volume = self.follows_volume.lock();
+        if *follows_volume {
+            self.share_of_volume();
+        }
+    }
+
+    /// 80 % of what the store has and could still take. While the volume does not answer the limit stays.
+    fn share_of_volume(&self) {
+        if let Ok(found) = rustix::fs::statvfs(&self.dir) {
             let free = found.f_bavail.saturating_mul(found.f_frsize);
             let share = free.saturating_add(self.used()) / 5 * 4;
-            self.max.store(share.max(volume.least), Ordering::Relaxed);
+            self.max.store(share.max(self.least), Ordering::Relaxed);
         }
+    }
+
+    /// The smallest limit the store can work with.
+    pub(crate) const fn least(&self) -> u64 {
+        self.least
     }
 
     pub(crate) fn max(&self) -> Option<u64> {

@@ -26,6 +26,7 @@ mod arena;
 mod clean;
 mod guard;
 mod recover;
+mod walk;
 
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;

@@ -21,12 +21,13 @@ use tokio::sync::{Notify, watch};
 
 use crate::dir::DirLock;
 use crate::durable::{Durable, DurableState};
-use crate::endpoint::{Endpoint, EndpointState};
+use crate::endpoint::EndpointState;
 use crate::error::FullReason;
 use crate::fs::{Disk, SystemDisk};
 use crate::keeper::Keeper;
 use crate::ledger::{Ledger, LostBytes};
 use crate::limits::OnFull;
+use crate::live::LiveOptions;
 use crate::open::open_shared;
 use crate::quota::Quota;
 use crate::segment::Segments;
@@ -36,9 +37,7 @@ use crate::sync::Committer;
 use crate::sys::Ring;
 use crate::tracker::Tracker;
 use crate::writer::{Reserve, SharedReserve, Writer};
-use crate::{
-    Error, Mark, Position, SharedClock, SharedRandom, SystemClock, SystemRandom, keeper, limits,
-};
+use crate::{Error, Position, SharedClock, SharedRandom, SystemClock, SystemRandom, keeper};
 
 /// Writers a store can have at a time: one per ingest thread, with room for other doors.
 pub const WRITERS_MAX: usize = 256;
@@ -155,7 +154,6 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) random: SharedRandom,
-    pub(crate) series_idle_timeout: Duration,
     pub(crate) series: SeriesTable,
     pub(crate) segments: Segments,
     pub(crate) ring: Arc<Ring>,
@@ -190,8 +188,7 @@ pub(crate) struct Shared {
     pub(crate) commit_ended: Condvar,
     pub(crate) keeper_wake: crossbeam::channel::Sender<()>,
     pub(crate) keeper: Mutex<Keeper>,
-    pub(crate) on_full: OnFull,
-    pub(crate) retain: Duration,
+    pub(crate) live: Mutex<LiveOptions>,
     /// Somebody wants a new segment although this one is not full.
     pub(crate) roll_wanted: AtomicBool,
     pub(crate) positions: PathBuf,
@@ -410,23 +407,6 @@ impl Store {
         Durable::new(self.shared.watch.subscribe(), self.shared.ends.subscribe())
     }
 
-    /// The endpoint of this name; its position is found or made, durably.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn endpoint(&self, name: &str) -> Result<Endpoint, Error> {
-        let shared = &self.shared;
-        let mut endpoints = shared.endpoints.lock();
-        if let Some(state) = endpoints.get(name) {
-            return Ok(Endpoint::new(shared.clone(), state.clone()));
-        }
-        let oldest = || oldest_mark(shared);
-        let state = EndpointState::open(&shared.disk, &shared.positions, name, oldest)?;
-        let state = Arc::new(state);
-        endpoints.insert(name.to_owned(), state.clone());
-        Ok(Endpoint::new(shared.clone(), state))
-    }
-
     /// Says that every endpoint there is was named by [`Self::endpoint`]. Until then nothing is
     /// removed from the log, as one that is still to come may need it; positions of endpoints that
     /// were not named hold nothing back any more.
@@ -453,7 +433,9 @@ impl Store {
     #[must_use]
     pub fn committer(&self) -> Option<Committer> {
         let committer = self.committer.lock().take();
-        *self.shared.committing.lock() = committer.is_some();
+        if committer.is_some() {
+            *self.shared.committing.lock() = true;
+        }
         committer
     }
 
@@ -578,19 +560,4 @@ impl Store {
         self.threads.lock().extend([keeper, cleaner]);
         Ok(())
     }
-}
-
-/// Where an endpoint begins that was never heard of.
-fn oldest_mark(shared: &Arc<Shared>) -> Result<Mark, Error> {
-    let oldest = limits::frame_from(shared, Position::ZERO)?;
-    Ok(oldest.map_or_else(
-        || Mark {
-            position: Position::new(shared.tracker.head()),
-            records: shared.records.load(Ordering::Acquire),
-        },
-        |header| Mark {
-            position: header.position,
-            records: header.records_before,
-        },
-    ))
 }

@@ -19,6 +19,7 @@ mod full_disk;
 mod golden;
 mod inspect;
 mod limits;
+mod live;
 mod log;
 mod model;
 mod power_cut;

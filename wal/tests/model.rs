@@ -7,7 +7,10 @@ use std::time::Duration;
 use crate::common::life::{Truth, clean, timed};
 use crate::common::{HastyDisk, TestClock, scratch};
 use proptest::prelude::*;
-use wal::{Committer, DropReason, Endpoint, LagLimits, OnFull, Store, StoreOptions, Tail, Tally};
+use wal::{
+    Committer, DropReason, Endpoint, LagLimits, LiveOptions, OnFull, Store, StoreOptions, Tail,
+    Tally,
+};
 
 const HOUR_MS: i64 = 3_600_000;
 /// The second endpoint has limits.
@@ -24,6 +27,10 @@ enum Step {
     Ack(usize),
     Pass(u64),
     Jump(i64),
+    Forget(usize),
+    Name(usize),
+    /// Whether the oldest may be dropped from now on.
+    Change(bool),
     Kill,
     Close,
 }
@@ -40,6 +47,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..2_usize).prop_map(Step::Ack),
         2 => (1..1500_u64).prop_map(Step::Pass),
         1 => prop_oneof![Just(6 * HOUR_MS), Just(-6 * HOUR_MS)].prop_map(Step::Jump),
+        1 => (0..2_usize).prop_map(Step::Forget),
+        2 => (0..2_usize).prop_map(Step::Name),
+        1 => any::<bool>().prop_map(Step::Change),
         1 => Just(Step::Kill),
         1 => Just(Step::Close),
     ]
@@ -71,6 +81,27 @@ struct Reader {
     /// Found missing and not yet acknowledged; acknowledged.
     lost: Tally,
     tally: Tally,
+    is_named: bool,
+}
+
+impl Reader {
+    fn name(store: &Store, at: usize, rules: Rules) -> Self {
+        let endpoint = store.endpoint(NAMES[at]).unwrap();
+        if at == 1 {
+            endpoint.set_limits(LagLimits {
+                max_bytes: rules.max_bytes.then_some(40_000),
+                max_age: rules.max_age.then_some(MAX_AGE),
+            });
+        }
+        Self {
+            tail: endpoint.tail(),
+            read: usize::try_from(endpoint.mark().records).unwrap(),
+            lost: Tally::default(),
+            tally: endpoint.account().tally,
+            endpoint,
+            is_named: true,
+        }
+    }
 }
 
 /// The log.
@@ -80,36 +111,30 @@ struct Log {
     readers: [Reader; 2],
 }
 
+fn settings(drop_oldest: bool) -> LiveOptions {
+    let (max, on_full) = if drop_oldest {
+        (512 << 10, OnFull::DropOldest)
+    } else {
+        (64 << 20, OnFull::Reject)
+    };
+    LiveOptions {
+        max_disk_bytes: Some(max),
+        on_full,
+        retain: Duration::ZERO,
+        series_idle_timeout: Duration::ZERO,
+    }
+}
+
 impl Log {
     fn open(dir: &Path, rules: Rules, clock: &Arc<TestClock>) -> Self {
+        let live = settings(rules.drop_oldest);
         let options = StoreOptions {
-            max_disk_bytes: Some(if rules.drop_oldest {
-                512 << 10
-            } else {
-                64 << 20
-            }),
-            on_full: if rules.drop_oldest {
-                OnFull::DropOldest
-            } else {
-                OnFull::Reject
-            },
+            max_disk_bytes: live.max_disk_bytes,
+            on_full: live.on_full,
             ..timed(Arc::new(HastyDisk), 1, clock.clone())
         };
         let store = Store::open(dir, options).unwrap();
-        let readers = NAMES.map(|name| {
-            let endpoint = store.endpoint(name).unwrap();
-            Reader {
-                tail: endpoint.tail(),
-                read: usize::try_from(endpoint.mark().records).unwrap(),
-                lost: Tally::default(),
-                tally: endpoint.account().tally,
-                endpoint,
-            }
-        });
-        readers[1].endpoint.set_limits(LagLimits {
-            max_bytes: rules.max_bytes.then_some(40_000),
-            max_age: rules.max_age.then_some(MAX_AGE),
-        });
+        let readers = [0, 1].map(|at| Reader::name(&store, at, rules));
         store.endpoints_complete();
         // As the keeper's thread does at once: what is on disk is as old as the clock says now.
         store.keep();
@@ -133,9 +158,24 @@ struct List {
     aged: bool,
     passed: Duration,
     jumped: bool,
+    /// Whether the oldest was allowed to be dropped at some time.
+    dropped_oldest: bool,
+    /// Who was forgotten for a time, in which what it had not read may have gone.
+    was_forgotten: [bool; 2],
 }
 
 impl List {
+    fn acked_of_named(&self, log: &Log) -> [usize; 2] {
+        [0, 1].map(|at| {
+            let is_named = log.readers[at].is_named;
+            if is_named {
+                self.acked[at]
+            } else {
+                self.saved[at]
+            }
+        })
+    }
+
     fn append(&mut self, log: &Log, series: &[u32], raw: Option<usize>) {
         let first = self.truth.len();
         let mut writer = log.store.writer().unwrap();
@@ -169,7 +209,8 @@ impl List {
             "{lost:?}"
         );
         let allowed = [
-            (DropReason::Quota, rules.drop_oldest),
+            (DropReason::Quota, rules.drop_oldest || self.dropped_oldest),
+            (DropReason::MissingSegment, self.was_forgotten[at]),
             (DropReason::MaxLagBytes, at == 1 && rules.max_bytes),
             (DropReason::MaxLagAge, at == 1 && rules.max_age && self.aged),
         ];
@@ -200,6 +241,25 @@ impl List {
         self.acked[at] = reader.read;
     }
 
+    /// Nothing is kept for a reader any more; what it has acknowledged is known if it comes back.
+    fn forget(&mut self, log: &mut Log, at: usize) {
+        let is_named = std::mem::take(&mut log.readers[at].is_named);
+        assert_eq!(log.store.forget_endpoint(NAMES[at]), is_named);
+        if is_named {
+            self.saved[at] = self.acked[at];
+            self.was_forgotten[at] = true;
+            assert!(log.readers[at].tail.next().unwrap().is_none());
+        }
+    }
+
+    fn name(&mut self, log: &mut Log, at: usize, rules: Rules) {
+        if !log.readers[at].is_named {
+            log.readers[at] = Reader::name(&log.store, at, rules);
+            assert_eq!(log.readers[at].read, self.saved[at]);
+            self.acked[at] = self.saved[at];
+        }
+    }
+
     /// The process is gone, and the log is opened by another.
     fn reopened(&mut self, dir: &Path, rules: Rules, clock: &Arc<TestClock>) -> Log {
         self.loose.clear();
@@ -226,9 +286,10 @@ fn run(steps: Vec<Step>, rules: Rules) {
             Step::Commit => list.commit(&mut log),
             Step::Keep => {
                 log.store.keep();
-                list.saved = list.acked;
+                list.saved = list.acked_of_named(&log);
             }
             Step::Clean => clean(&log.store),
+            Step::Read(at, _) | Step::Ack(at) if !log.readers[at].is_named => {}
             Step::Read(at, frames) => list.read(&mut log, at, frames, rules),
             Step::Ack(at) => list.ack(&mut log, at),
             Step::Pass(seconds) => {
@@ -240,12 +301,19 @@ fn run(steps: Vec<Step>, rules: Rules) {
                 clock.jump(ms);
                 list.jumped = true;
             }
+            Step::Forget(at) => list.forget(&mut log, at),
+            Step::Name(at) => list.name(&mut log, at, rules),
+            Step::Change(drop_oldest) => {
+                log.store.change(settings(drop_oldest)).unwrap();
+                list.dropped_oldest |= drop_oldest;
+            }
             Step::Kill => {
                 drop(log);
                 log = list.reopened(dir.path(), rules, &clock);
             }
             Step::Close => {
                 list.commit(&mut log);
+                let saved = list.acked_of_named(&log);
                 let Log {
                     store,
                     committer,
@@ -253,7 +321,7 @@ fn run(steps: Vec<Step>, rules: Rules) {
                 } = log;
                 drop(committer);
                 store.close();
-                list.saved = list.acked;
+                list.saved = saved;
                 drop((store, readers));
                 log = list.reopened(dir.path(), rules, &clock);
             }
@@ -261,6 +329,7 @@ fn run(steps: Vec<Step>, rules: Rules) {
     }
     list.commit(&mut log);
     for at in 0..2 {
+        list.name(&mut log, at, rules);
         list.read(&mut log, at, usize::MAX, rules);
         list.ack(&mut log, at);
         let account = log.readers[at].endpoint.account();

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use labels::relabel::{Action, RuleOptions};
 use prost::Message as _;
-use wal::StoreOptions;
+use wal::{Store, StoreOptions};
 
 use super::*;
-use crate::options::Path;
+use crate::Line;
+use crate::options::{Path, ReceiverOptions};
 use crate::paths::Stage;
 use crate::proto::{self, v2};
 

@@ -113,8 +113,8 @@ impl Described {
 #[derive(Default, Debug)]
 pub(crate) struct Repeats {
     written: HashMap<u64, Duration>,
-    /// The receiver that writes.
-    receiver: usize,
+    /// The ways of the receiver that writes.
+    paths: u64,
     /// Monotonic time.
     now: Duration,
     /// Metadata of the request that was not written again.
@@ -125,7 +125,7 @@ impl Repeats {
     /// The key of this metadata if it is to be written now.
     pub(crate) fn is_due(&mut self, message: Option<&[u8]>) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
-        (self.receiver, message?).hash(&mut hasher);
+        (self.paths, message?).hash(&mut hasher);
         let key = hasher.finish();
         let last = self.written.get(&key);
         if last.is_some_and(|last| self.now.saturating_sub(*last) < REPEAT_EVERY) {
@@ -146,8 +146,8 @@ impl Repeats {
     }
 
     /// A request begins.
-    pub(crate) fn begin(&mut self, receiver: usize, now: Duration) {
-        (self.receiver, self.now, self.held_back) = (receiver, now, 0);
+    pub(crate) fn begin(&mut self, paths: u64, now: Duration) {
+        (self.paths, self.now, self.held_back) = (paths, now, 0);
     }
 
     /// What was written may not be in the log.

@@ -46,16 +46,15 @@ impl Tenants {
         }
     }
 
-    /// Looks at the series of a request in the receiver's store of this place.
-    pub(crate) fn pass<'t>(&'t self, tenant: &'t Tenant, store: usize) -> Option<Pass<'t>> {
-        let activity = self.activities.get(store)?;
-        Some(Pass {
+    /// Looks at the series of a request on a way with this activity.
+    pub(crate) fn pass<'t>(&'t self, tenant: &'t Tenant, activity: &'t Activity) -> Pass<'t> {
+        Pass {
             tenants: self,
             tenant,
             activity,
             now: self.epoch(),
             reserved: 0,
-        })
+        }
     }
 
     /// Counts a refused series by its label.

@@ -20,7 +20,7 @@ fn tenants(tenants_max: usize) -> Tenants {
         .into(),
         ..TenantsOptions::default()
     };
-    Tenants::new(options, 1).unwrap()
+    Tenants::new(options).unwrap()
 }
 
 fn of(tenants: &Tenants, name: &[u8], now: Duration) -> String {
@@ -75,15 +75,15 @@ fn a_tenant_with_active_series_or_a_request_in_flight_is_kept() {
     let mut headers = HeaderMap::new();
     headers.insert("x-scope-orgid", HeaderValue::from_static("a"));
     let held = tenants.of(&headers, MINUTE);
-    let mut pass = tenants.pass(&held, 0).unwrap();
+    let activity = tenants.activity((7, 0));
+    let mut pass = tenants.pass(&held, &activity);
     assert!(pass.may_define());
     pass.settle([wal::SeriesRef::new(1)].into_iter());
     assert_eq!(of(&tenants, b"b", 9 * MINUTE), OTHER, "in flight");
     assert_eq!(tenants.active_series(&held), 0, "swept");
     assert!(
         tenants
-            .pass(&held, 0)
-            .unwrap()
+            .pass(&held, &activity)
             .may_send(wal::SeriesRef::new(1))
     );
     drop(held);
@@ -95,9 +95,28 @@ fn a_tenant_with_active_series_or_a_request_in_flight_is_kept() {
 fn a_pass_that_fails_costs_nothing() {
     let tenants = tenants(1);
     let tenant = tenants.of(&HeaderMap::new(), MINUTE);
-    let mut pass = tenants.pass(&tenant, 0).unwrap();
+    let activity = tenants.activity((7, 0));
+    let mut pass = tenants.pass(&tenant, &activity);
     assert!(pass.may_define() && pass.may_define());
     assert_eq!(tenants.active_series(&tenant), 2);
     drop(pass);
     assert_eq!(tenants.active_series(&tenant), 0);
+}
+
+#[test]
+fn what_a_way_knows_stays_while_the_way_does() {
+    let tenants = tenants(1);
+    let tenant = tenants.of(&HeaderMap::new(), MINUTE);
+    let sent = |way, series| {
+        let activity = tenants.activity(way);
+        tenants
+            .pass(&tenant, &activity)
+            .may_send(wal::SeriesRef::new(series))
+    };
+    assert!(sent((7, 0), 1) && sent((7, 0), 2) && sent((8, 0), 1));
+    assert_eq!(tenants.active_series(&tenant), 2);
+    tenants.keep_only(&[(8, 0), (9, 0)]);
+    assert_eq!(tenants.active_series(&tenant), 1);
+    assert!(sent((8, 0), 1) && sent((7, 0), 1));
+    assert_eq!(tenants.active_series(&tenant), 1, "it began anew");
 }

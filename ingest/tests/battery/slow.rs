@@ -44,7 +44,7 @@ fn drip(mut stream: TcpStream, bytes: &[u8], more: u8) -> String {
 #[test]
 fn one_byte_at_a_time_ends_at_the_deadline() {
     let mut battery = Battery::start_with(|setup| setup.receiver.read_timeout = READ_TIMEOUT);
-    let address = battery.running.shards.addresses()[0];
+    let address = battery.running.shards.addresses()["front"];
     let head = "POST /api/v1/write HTTP/1.1\r\nHost: t\r\nContent-Length: 60000\r\n";
     let answers: Vec<String> = std::thread::scope(|scope| {
         let body = format!("{head}\r\n");

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use ingest::proto::{Label, Sample, TimeSeries, WriteRequest};
-use ingest::{ReceiverOptions, Shards, ShardsOptions};
+use ingest::{Layout, ReceiverOptions, Shards, ShardsOptions};
 use prost::Message;
 use ruzstd::encoding::CompressionLevel;
 use wal::{IoEngine, Store, StoreOptions, SystemClock};
@@ -73,7 +73,8 @@ impl Setup {
             shutdown_grace: self.grace,
             clock: SystemClock::shared(),
         };
-        let shards = Shards::start(&options, vec![self.receiver], &stores)?;
+        let layout = layout(&stores, vec![self.receiver]);
+        let shards = Shards::start(&options, layout)?;
         Ok(Running {
             shards,
             stores,
@@ -82,13 +83,22 @@ impl Setup {
     }
 }
 
+/// These stores by their numbers.
+pub(crate) fn layout(stores: &[Store], receivers: Vec<ReceiverOptions>) -> Layout {
+    let stores = stores.iter().enumerate();
+    Layout {
+        stores: stores.map(|(at, s)| (at.to_string(), s.clone())).collect(),
+        receivers,
+    }
+}
+
 impl Running {
     pub(crate) fn connect(&self) -> Client {
-        Client::new(self.shards.addresses()[0])
+        Client::new(self.shards.addresses()["front"])
     }
 
     pub(crate) fn snapshot(&self) -> ingest::Snapshot {
-        self.shards.stats()[0].snapshot()
+        self.shards.stats()["front"].snapshot()
     }
 
     /// Waits until the numbers are as they should become.

@@ -1,8 +1,8 @@
-//! Turns a request body into an answer, over redirects and a renewed token.
+//! Turns a request into an answer, over redirects and a renewed token.
 //!
 //! # Invariants
-//! - Only redirects that keep method and body are followed. The others would turn the request into
-//!   a GET, and a friendly 200 of a login page into an acknowledgement.
+//! - Only redirects that keep method and body are followed. The others would turn a POST into
+//!   a GET, and a friendly 200 of a login page into an acknowledgement. A GET may follow them all.
 //! - Behind a redirect to another origin a request goes on without credentials and without headers
 //!   that are marked sensitive, also where a further redirect leads back.
 //!
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{self, HeaderMap};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::Instant;
 use wal::SharedClock;
 
@@ -68,10 +68,10 @@ impl HttpClient {
         })
     }
 
-    /// One POST. The options' headers give way to those given here.
-    pub(crate) async fn post(
+    /// One request. The options' headers give way to those given here.
+    pub(crate) async fn send(
         &self,
-        url: &Url,
+        (method, url): (Method, &Url),
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response, String> {
@@ -79,6 +79,7 @@ impl HttpClient {
         let mut all = self.headers.clone();
         all.extend(headers);
         let hop = Hop {
+            method,
             url: url.clone(),
             headers: all,
             body,
@@ -98,7 +99,7 @@ impl HttpClient {
         loop {
             let client = self.connector.client();
             let mut request = client
-                .post(hop.url.clone())
+                .request(hop.method.clone(), hop.url.clone())
                 .headers(hop.headers.clone())
                 .timeout(deadline.saturating_duration_since(Instant::now()))
                 .body(hop.body.clone());
@@ -121,7 +122,7 @@ impl HttpClient {
                 refused = token;
             } else if self.follow_redirects
                 && redirects < REDIRECTS_MAX
-                && let Some(target) = target(&hop.url, &response)
+                && let Some(target) = target(&hop, &response)
             {
                 redirects += 1;
                 hop.go(target, &home);
@@ -134,6 +135,7 @@ impl HttpClient {
 
 /// A request on its way.
 struct Hop {
+    method: Method,
     url: Url,
     headers: HeaderMap,
     body: Bytes,
@@ -164,13 +166,16 @@ impl Hop {
 }
 
 /// Where an answer sends the request, if it does and the request stays what it is.
-fn target(from: &Url, response: &Response) -> Option<Url> {
-    let keeps_request = matches!(
-        response.status(),
-        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
-    );
+fn target(from: &Hop, response: &Response) -> Option<Url> {
+    let keeps_request = match response.status() {
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => {
+            from.method == Method::GET
+        }
+        _ => false,
+    };
     let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
-    let target = from.join(location).ok()?;
+    let target = from.url.join(location).ok()?;
     let is_http = matches!(target.scheme(), "http" | "https") && target.has_host();
     (keeps_request && is_http).then_some(target)
 }
@@ -188,6 +193,7 @@ mod tests {
         headers.insert("x-key", secret);
         headers.insert("content-type", HeaderValue::from_static("x"));
         Hop {
+            method: Method::POST,
             url: Url::parse(url).unwrap(),
             headers,
             body: Bytes::new(),

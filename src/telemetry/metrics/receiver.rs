@@ -37,7 +37,7 @@ pub(super) fn collect(families: &mut Families, source: &ReceiverSource, now_mono
     collect_records(&mut group, &now);
     collect_work(&mut group, source, &now);
     if let Some(all) = source.stats.tenants() {
-        tenants::collect(&mut group, all, now_monotonic);
+        tenants::collect(&mut group, &all, now_monotonic);
     }
     secure::collect_receiver(&mut group, source.stats.secure());
     let limit = float(source.connections_max as u64);

@@ -13,7 +13,7 @@ fn open(dir: &Path) -> SeriesTable {
         series_max: 10_000,
         disk: Arc::new(SystemDisk),
         random: Arc::new(SystemRandom),
-        quota: Arc::new(Quota::new()),
+        quota: Arc::new(Quota::new(dir, 0)),
     };
     SeriesTable::open(options, 0).unwrap().0
 }
@@ -277,4 +277,21 @@ fn the_next_chunk_is_made_ahead_and_outlives_a_restart() {
     assert_eq!(used(&table), [true, false]);
     define(&table, &(160..400).collect::<Vec<_>>());
     assert_eq!(used(&table), [true, true]);
+}
+
+#[test]
+fn a_walk_meets_every_live_series_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = open(dir.path());
+    let numbers: Vec<u32> = (0..3000).collect();
+    let refs = define(&table, &numbers);
+    let seen = |series: SeriesRef| &table.seen.as_slice()[series.index()];
+    seen(refs[5]).store(DEAD, Ordering::Release);
+    seen(refs[2500]).store(FREE, Ordering::Release);
+    let mut met = Vec::new();
+    table.for_each_live(|series, labels| met.push((series, labels.to_vec())));
+    let pairs = refs.iter().zip(&numbers);
+    let live = pairs.filter(|(_, n)| **n != 5 && **n != 2500);
+    let expected: Vec<_> = live.map(|(series, n)| (*series, labels(*n))).collect();
+    assert_eq!(met, expected);
 }

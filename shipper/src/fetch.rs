@@ -1,0 +1,120 @@
+//! Turns a URL into the text that is there, with the client arguments of an endpoint.
+//!
+//! For components that look at a text again and again: nothing is kept between looks.
+//!
+//! # Failure
+//! - Anything but a 200, and with text where a text is wanted, is an error in words, without secrets and
+//!   without the URL.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Response, StatusCode, Url};
+use wal::SystemClock;
+
+use crate::http::{HttpClient, HttpOptions, Setup};
+
+/// A request for a text.
+#[derive(Debug)]
+pub struct Request<'r> {
+    /// Where the text is.
+    pub url: &'r str,
+    /// The method, in upper case.
+    pub method: &'r str,
+    /// Further headers; values are often secret.
+    pub headers: Vec<(&'r str, &'r str)>,
+    /// The body sent.
+    pub body: String,
+    /// How long it may take as a whole.
+    pub timeout: Duration,
+    /// Credentials, certificates and the way there.
+    pub http: &'r HttpOptions,
+    /// Most bytes of the answer.
+    pub answer_bytes_max: u64,
+}
+
+/// Asks once.
+///
+/// # Errors
+/// Why there is no text.
+pub async fn fetch(request: Request<'_>) -> Result<String, String> {
+    let deadline = tokio::time::Instant::now() + request.timeout;
+    match tokio::time::timeout_at(deadline, ask(&request)).await {
+        Ok(answer) => answer,
+        Err(_) => Err("operation timed out".to_owned()),
+    }
+}
+
+async fn ask(request: &Request<'_>) -> Result<String, String> {
+    let answer = open(request).await?;
+    text(answer, request.answer_bytes_max).await
+}
+
+/// An answer whose body is read as it comes.
+#[derive(Debug)]
+pub struct Answer(Response);
+
+impl Answer {
+    /// What its body is; nothing where the server does not say.
+    pub fn content_type(&self) -> Option<&str> {
+        self.0.headers().get(CONTENT_TYPE)?.to_str().ok()
+    }
+
+    /// Where it came from after redirects.
+    pub fn url(&self) -> &str {
+        self.0.url().as_str()
+    }
+
+    /// More of its body; nothing at its end.
+    ///
+    /// # Errors
+    /// Why there is no more.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
+        let chunk = self.0.chunk().await;
+        chunk.map_err(|error| error.without_url().to_string())
+    }
+}
+
+/// Asks once. The timeout covers the body; its length is the caller's matter.
+///
+/// # Errors
+/// Why there is no answer, or not a 200.
+pub async fn open(request: &Request<'_>) -> Result<Answer, String> {
+    let setup = Setup {
+        timeout: request.timeout,
+        connections: 0,
+        clock: SystemClock::shared(),
+    };
+    let client = HttpClient::new(request.http, setup)?;
+    let url = Url::parse(request.url).map_err(|error| format!("url: {error}"))?;
+    let method = Method::from_bytes(request.method.as_bytes());
+    let method = method.map_err(|error| format!("method: {error}"))?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in &request.headers {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        let name = name.map_err(|_| "the name of a header is not one".to_owned())?;
+        let value = HeaderValue::from_str(value);
+        let mut value = value.map_err(|_| format!("the value of header {name} is not one"))?;
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    let body = Bytes::from(request.body.clone());
+    let answer = client.send((method, &url), headers, body).await?;
+    if answer.status() != StatusCode::OK {
+        return Err(format!("the answer is {}", answer.status()));
+    }
+    Ok(Answer(answer))
+}
+
+/// The body as text.
+async fn text(mut answer: Answer, bytes_max: u64) -> Result<String, String> {
+    let mut all = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        all.extend_from_slice(&chunk);
+        if all.len() as u64 > bytes_max {
+            return Err(format!("the answer has more than {bytes_max} bytes"));
+        }
+    }
+    String::from_utf8(all).map_err(|_| "the answer is not UTF-8".to_owned())
+}

@@ -1,0 +1,253 @@
+//! Turns the view of the agent into what the web endpoints ask for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use config::{Body, Shown};
+use tokio::sync::{mpsc, oneshot};
+
+use super::controller::Event;
+use super::view::{Component, View};
+use crate::graph::{Health, HealthState};
+use crate::telemetry::families::Families;
+use crate::telemetry::load;
+use crate::telemetry::metrics::Sources;
+use crate::web::{AgentInfo, Argument, ConfigInfo, Detail, Edge, Model, Peer, Reloaded, Summary};
+
+/// Lines that wait for one who looks at what passes.
+const LINES_WAITING: usize = 1_000;
+
+/// What a component was given; defaults are left to its document.
+fn arguments(body: &Body) -> Vec<Argument> {
+    let shown = body.shown().filter_map(|shown| match shown {
+        Shown::Attribute {
+            is_default: true, ..
+        } => None,
+        Shown::Attribute { name, value, .. } => Some(Argument::Attribute {
+            name: name.to_owned(),
+            value: value.clone(),
+        }),
+        Shown::Block(nested) => Some(Argument::Block {
+            name: nested.name.clone(),
+            label: nested.label.clone().unwrap_or_default(),
+            body: arguments(&nested.body),
+        }),
+    });
+    shown.collect()
+}
+
+impl View {
+    /// The components of a module that are components, not settings.
+    fn of_module(&self, module: &str) -> (Vec<Summary>, bool) {
+        let all = self.components();
+        let sources = self.sources();
+        let here = all.iter().filter(|one| one.module == module);
+        let summaries = here.map(|one| self.summary(one, &all, &sources)).collect();
+        let exists = all
+            .iter()
+            .any(|one| one.modules.iter().any(|id| id == module));
+        (summaries, module.is_empty() || exists)
+    }
+
+    fn summary(&self, of: &Component, all: &[Component], sources: &Sources) -> Summary {
+        let names = |other: &&Component| {
+            other.module == of.module && other.references.contains(&of.local_id)
+        };
+        let health = match problem(sources, &of.id) {
+            Some(problem) => {
+                let problem = Health::now(HealthState::Unhealthy, problem);
+                of.health.clone().worse(problem)
+            }
+            None => of.health.clone(),
+        };
+        Summary {
+            name: of.name.clone(),
+            local_id: of.local_id.clone(),
+            module_id: of.module.clone(),
+            label: of.label.clone(),
+            references_to: of.references.clone(),
+            referenced_by: all
+                .iter()
+                .filter(names)
+                .map(|one| one.local_id.clone())
+                .collect(),
+            data_flow_edges_to: self.local_flows(of, all),
+            health,
+            live_debugging: self.is_debugged() && tap(sources, &of.id).is_some(),
+        }
+    }
+
+    /// Where data goes from a component, as ids of its module: into a custom component where it goes
+    /// into something in it.
+    fn local_flows(&self, of: &Component, all: &[Component]) -> Vec<String> {
+        let local = |id: &String| {
+            let found = all.iter().find(|one| one.id == *id)?;
+            (found.module == of.module).then(|| found.local_id.clone())
+        };
+        let mut flows: Vec<String> = of.forward_to.iter().filter_map(local).collect();
+        flows.dedup();
+        flows
+    }
+}
+
+/// Why a writer takes no data.
+fn problem(sources: &Sources, id: &str) -> Option<String> {
+    let source = sources.stores.iter().find(|source| source.id == id)?;
+    let store = &source.store;
+    let full = store.stats().out_of_space.load(Ordering::Relaxed) == 1;
+    let full = full.then(|| "out of space: senders are told to wait".to_owned());
+    store.failure().or_else(|| store.stall()).or(full)
+}
+
+/// Where what passes a component can be looked at.
+fn tap(sources: &Sources, id: &str) -> Option<ingest::Tap> {
+    let mut receivers = sources.receivers.iter();
+    if let Some(receiver) = receivers.find(|one| one.id == id) {
+        return Some(receiver.stats.tap().clone());
+    }
+    if let Some(stage) = sources.relabels.iter().find(|one| one.name() == id) {
+        return Some(stage.tap().clone());
+    }
+    let store = sources.stores.iter().find(|one| one.id == id)?;
+    Some(store.tap.clone())
+}
+
+/// Records that came out of a component.
+fn counter(sources: &Sources, id: &str) -> Option<Arc<dyn Fn() -> u64 + Send + Sync>> {
+    let mut receivers = sources.receivers.iter();
+    if let Some(receiver) = receivers.find(|source| source.id == id) {
+        let stats = Arc::clone(&receiver.stats);
+        return Some(Arc::new(move || {
+            let now = stats.snapshot();
+            now.samples + now.exemplars + now.histograms + now.metadata
+        }));
+    }
+    let mut relabels = sources.relabels.iter();
+    let stage = Arc::clone(relabels.find(|stage| stage.name() == id)?);
+    Some(Arc::new(move || {
+        stage.stats().written.load(Ordering::Relaxed)
+    }))
+}
+
+/// The lines that hold `filter`.
+fn filtered(mut lines: mpsc::Receiver<String>, filter: String) -> mpsc::Receiver<String> {
+    let (passed, all) = mpsc::channel(LINES_WAITING);
+    tokio::spawn(async move {
+        while let Some(line) = lines.recv().await {
+            if line.contains(&filter) && passed.send(line).await.is_err() {
+                return;
+            }
+        }
+    });
+    all
+}
+
+impl Model for View {
+    fn components(&self, module: &str) -> Option<Vec<Summary>> {
+        let (mut summaries, exists) = self.of_module(module);
+        // What has no label is a setting of the agent, not a component.
+        summaries.retain(|one| !one.label.is_empty());
+        exists.then_some(summaries)
+    }
+
+    fn component(&self, id: &str) -> Option<Detail> {
+        let all = View::components(self);
+        let found = all.iter().find(|one| one.id == id)?;
+        let exports = found.exports.iter();
+        Some(Detail {
+            summary: self.summary(found, &all, &self.sources()),
+            arguments: found.arguments.as_ref().map(arguments).unwrap_or_default(),
+            exports: exports
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            debug_info: Vec::new(),
+            created_module_ids: found.modules.clone(),
+        })
+    }
+
+    fn sources(&self) -> Arc<Sources> {
+        View::sources(self)
+    }
+
+    fn agent(&self) -> AgentInfo {
+        let load = self.load();
+        let mut about = self.about();
+        about.live_debugging = self.is_debugged();
+        about.config = ConfigInfo {
+            path: load.path,
+            sha256: load.sha256,
+            loaded_ms: load.loaded_ms,
+            is_last_load_good: load.error.is_none(),
+            error: load.error,
+        };
+        about
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        Vec::new()
+    }
+
+    fn debug(&self, id: &str, probability: f64, filter: &str) -> Option<mpsc::Receiver<String>> {
+        if !self.is_debugged() {
+            return None;
+        }
+        let lines = tap(&View::sources(self), id)?.subscribe(probability, LINES_WAITING);
+        Some(if filter.is_empty() {
+            lines
+        } else {
+            filtered(lines, filter.to_owned())
+        })
+    }
+
+    fn edges(&self) -> Vec<Edge> {
+        let all = View::components(self);
+        let sources = View::sources(self);
+        let mut edges: BTreeMap<(&str, &str), Edge> = BTreeMap::new();
+        for from in all.iter() {
+            for to in &from.forward_to {
+                if let Some(records) = counter(&sources, &from.id) {
+                    let edge = Edge {
+                        from: from.id.clone(),
+                        to: to.clone(),
+                        records,
+                    };
+                    edges.insert((&from.id, to), edge);
+                }
+            }
+        }
+        edges.into_values().collect()
+    }
+
+    fn config_sources(&self) -> Vec<(String, String)> {
+        self.load().files
+    }
+
+    fn collect(&self, families: &mut Families) {
+        let all = View::components(self);
+        let sources = View::sources(self);
+        let states: Vec<HealthState> = (all.iter())
+            .map(|one| self.summary(one, &all, &sources).health.state)
+            .collect();
+        load::collect(families, &self.load(), &states);
+    }
+
+    fn is_ready(&self) -> bool {
+        View::is_ready(self)
+    }
+
+    fn reload(&self) -> Reloaded {
+        let (answer, answered) = oneshot::channel();
+        let events = self.events();
+        Box::pin(async move {
+            let event = Event::Reload(Some(answer));
+            // Fails when the agent is ending.
+            let ended = |_| "the agent is stopping".to_owned();
+            events
+                .send(event)
+                .await
+                .map_err(|_| "the agent is stopping".to_owned())?;
+            answered.await.map_err(ended)?
+        })
+    }
+}
