@@ -250,6 +250,8 @@ mod tests {
                 "x = [\n\t// y\n\t1,\n\t// z\n]\n",
             ),
             ("x = 1 .a", "x = 1 .a\n"),
+            ("//~\t", "//~\n"),
+            ("//~\r\t", "//~\n"),
         ];
         for (text, want) in table {
             assert_eq!(formatted(text), want, "{text}");

@@ -154,7 +154,7 @@ impl<'a> Page<'a> {
     /// Writes a comment; `next_line` is where what follows it stands, if anything does.
     fn comment(&mut self, comment: &Comment<'_>, next_line: Option<u32>) {
         let Span { start, end } = comment.span;
-        let text = comment.text.trim_end_matches('\r');
+        let text = comment.text.trim_end_matches([' ', '\t', '\r']);
         self.lines += text.matches('\n').count();
         let is_last = text.starts_with("//") || next_line.is_none_or(|line| line > end.line);
         let is_first = self.last_line.is_none_or(|line| line != start.line);
