@@ -1,6 +1,6 @@
 //! Turns the view of the agent into what the web endpoints ask for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::controller::Event;
 use super::view::{Component, View};
-use crate::graph::{Health, HealthState};
+use crate::graph::{Health, HealthState, within};
 use crate::telemetry::families::Families;
 use crate::telemetry::load;
 use crate::telemetry::metrics::Sources;
@@ -42,15 +42,23 @@ impl View {
     fn of_module(&self, module: &str) -> (Vec<Summary>, bool) {
         let all = self.components();
         let sources = self.sources();
+        let flows = flows(&all, module);
         let here = all.iter().filter(|one| one.module == module);
-        let summaries = here.map(|one| self.summary(one, &all, &sources)).collect();
+        let summaries = here
+            .map(|one| self.summary(one, (&all, &flows), &sources))
+            .collect();
         let exists = all
             .iter()
             .any(|one| one.modules.iter().any(|id| id == module));
         (summaries, module.is_empty() || exists)
     }
 
-    fn summary(&self, of: &Component, all: &[Component], sources: &Sources) -> Summary {
+    fn summary(
+        &self,
+        of: &Component,
+        (all, flows): (&[Component], &Flows<'_>),
+        sources: &Sources,
+    ) -> Summary {
         let names = |other: &&Component| {
             other.module == of.module && other.references.contains(&of.local_id)
         };
@@ -72,23 +80,46 @@ impl View {
                 .filter(names)
                 .map(|one| one.local_id.clone())
                 .collect(),
-            data_flow_edges_to: self.local_flows(of, all),
+            data_flow_edges_to: (flows.keys())
+                .filter(|(from, _)| *from == of.id)
+                .filter_map(|(_, to)| all.iter().find(|one| one.id == *to))
+                .map(|one| one.local_id.clone())
+                .collect(),
             health,
             live_debugging: self.is_debugged() && tap(sources, &of.id).is_some(),
         }
     }
+}
 
-    /// Where data goes from a component, as ids of its module: into a custom component where it goes
-    /// into something in it.
-    fn local_flows(&self, of: &Component, all: &[Component]) -> Vec<String> {
-        let local = |id: &String| {
-            let found = all.iter().find(|one| one.id == *id)?;
-            (found.module == of.module).then(|| found.local_id.clone())
+/// Ways data takes between the components of a module, with the components that send it: those in other
+/// modules count for what they are in.
+type Flows<'a> = BTreeMap<(String, String), BTreeSet<&'a str>>;
+
+fn flows<'a>(all: &'a [Component], module: &str) -> Flows<'a> {
+    let here: BTreeSet<&str> = (all.iter())
+        .filter(|one| one.module == module)
+        .map(|one| one.id.as_str())
+        .collect();
+    let at_home = |id: &str| {
+        let local = match module {
+            "" => id,
+            module => id.strip_prefix(module)?.strip_prefix('/')?,
         };
-        let mut flows: Vec<String> = of.forward_to.iter().filter_map(local).collect();
-        flows.dedup();
-        flows
+        let first = local.split('/').next()?;
+        let id = within(module, first);
+        here.contains(id.as_str()).then_some(id)
+    };
+    let mut flows = Flows::new();
+    for from in all {
+        for to in &from.forward_to {
+            if let (Some(a), Some(b)) = (at_home(&from.id), at_home(to))
+                && a != b
+            {
+                flows.entry((a, b)).or_default().insert(&from.id);
+            }
+        }
     }
+    flows
 }
 
 /// Why a writer takes no data.
@@ -154,9 +185,10 @@ impl Model for View {
     fn component(&self, id: &str) -> Option<Detail> {
         let all = View::components(self);
         let found = all.iter().find(|one| one.id == id)?;
+        let flows = flows(&all, &found.module);
         let exports = found.exports.iter();
         Some(Detail {
-            summary: self.summary(found, &all, &self.sources()),
+            summary: self.summary(found, (&all, &flows), &self.sources()),
             arguments: found.arguments.as_ref().map(arguments).unwrap_or_default(),
             exports: exports
                 .map(|(name, value)| (name.clone(), value.clone()))
@@ -200,23 +232,18 @@ impl Model for View {
         })
     }
 
-    fn edges(&self) -> Vec<Edge> {
+    fn edges(&self, module: &str) -> Vec<Edge> {
         let all = View::components(self);
         let sources = View::sources(self);
-        let mut edges: BTreeMap<(&str, &str), Edge> = BTreeMap::new();
-        for from in all.iter() {
-            for to in &from.forward_to {
-                if let Some(records) = counter(&sources, &from.id) {
-                    let edge = Edge {
-                        from: from.id.clone(),
-                        to: to.clone(),
-                        records,
-                    };
-                    edges.insert((&from.id, to), edge);
-                }
-            }
-        }
-        edges.into_values().collect()
+        let edges = flows(&all, module)
+            .into_iter()
+            .map(|((from, to), senders)| {
+                let senders = senders.into_iter();
+                let counters: Vec<_> = senders.filter_map(|id| counter(&sources, id)).collect();
+                let records = Arc::new(move || counters.iter().map(|count| count()).sum());
+                Edge { from, to, records }
+            });
+        edges.collect()
     }
 
     fn config_sources(&self) -> Vec<(String, String)> {
@@ -227,7 +254,11 @@ impl Model for View {
         let all = View::components(self);
         let sources = View::sources(self);
         let states: Vec<HealthState> = (all.iter())
-            .map(|one| self.summary(one, &all, &sources).health.state)
+            .map(|one| {
+                self.summary(one, (&all, &Flows::new()), &sources)
+                    .health
+                    .state
+            })
             .collect();
         load::collect(families, &self.load(), &states);
     }
@@ -249,5 +280,47 @@ impl Model for View {
                 .map_err(|_| "the agent is stopping".to_owned())?;
             answered.await.map_err(ended)?
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn component(module: &str, local_id: &str, forward_to: &[&str]) -> Component {
+        Component {
+            name: String::new(),
+            label: String::new(),
+            module: module.to_owned(),
+            local_id: local_id.to_owned(),
+            id: within(module, local_id),
+            references: Vec::new(),
+            forward_to: forward_to.iter().map(|id| (*id).to_owned()).collect(),
+            health: Health::created(),
+            arguments: None,
+            exports: config::Object::new(),
+            modules: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_module_counts_for_the_component_it_is_in() {
+        let all = [
+            component("", "in", &["m.x/r", "m.x/s"]),
+            component("", "m.x", &[]),
+            component("m.x", "r", &["out", "m.x/s"]),
+            component("m.x", "s", &["out"]),
+            component("", "out", &[]),
+        ];
+        let of = |module: &str| {
+            let flows = flows(&all, module).into_iter();
+            let flows = flows.map(|((from, to), by)| {
+                let by: Vec<&str> = by.into_iter().collect();
+                format!("{from} > {to} by {}", by.join(", "))
+            });
+            flows.collect::<Vec<_>>()
+        };
+        assert_eq!(of(""), ["in > m.x by in", "m.x > out by m.x/r, m.x/s"]);
+        assert_eq!(of("m.x"), ["m.x/r > m.x/s by m.x/r"]);
     }
 }

@@ -42,7 +42,7 @@ use crate::component::{Content, Facts, Fetch, Role};
 pub(crate) use check::check;
 pub(crate) use health::{Health, HealthState, unix_ms};
 pub(crate) use module::Module;
-pub(crate) use node::{Node, State};
+pub(crate) use node::{Node, State, within};
 pub(crate) use sketch::What;
 pub(crate) use watch::{Files, Seen, Watch, Watcher, files};
 

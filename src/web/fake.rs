@@ -69,8 +69,10 @@ impl Model for Fake {
         self.debug.lock().take()
     }
 
-    fn edges(&self) -> Vec<Edge> {
-        self.edges.clone()
+    fn edges(&self, module: &str) -> Vec<Edge> {
+        let of =
+            |edge: &Edge| edge.from.rsplit_once('/').map_or("", |(module, _)| module) == module;
+        self.edges.iter().filter(|edge| of(edge)).cloned().collect()
     }
 
     fn collect(&self, _: &mut Families) {}

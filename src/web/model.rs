@@ -28,8 +28,8 @@ pub(crate) trait Model: Send + Sync {
     /// What passes a component, as lines, each with this probability and only those that hold
     /// `filter`; `None` if there is no such component or it has no live debugging.
     fn debug(&self, id: &str, probability: f64, filter: &str) -> Option<mpsc::Receiver<String>>;
-    /// The ways data takes between components, all modules'.
-    fn edges(&self) -> Vec<Edge>;
+    /// The ways data takes between the components of a module.
+    fn edges(&self, module: &str) -> Vec<Edge>;
     /// The configuration as it was read, file by file; secrets stand there as the user wrote them.
     fn config_sources(&self) -> Vec<(String, String)>;
     /// Adds the numbers of the configuration.

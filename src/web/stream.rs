@@ -138,14 +138,14 @@ async fn tell_edges(
     window: Duration,
     chunks: mpsc::Sender<Bytes>,
 ) {
-    let (mut before, mut at) = (counts(&edges_of(&*model, &module)), Instant::now());
+    let (mut before, mut at) = (counts(&model.edges(&module)), Instant::now());
     loop {
         tokio::select! {
             biased;
             () = chunks.closed() => return,
             () = tokio::time::sleep_until(at + window) => {}
         }
-        let edges = edges_of(&*model, &module);
+        let edges = model.edges(&module);
         let (now, now_at) = (counts(&edges), Instant::now());
         let seconds = now_at.duration_since(at).as_secs_f64();
         let told = edges.iter().map(|edge| {
@@ -167,11 +167,4 @@ type Counts = BTreeMap<(String, String), u64>;
 fn counts(edges: &[Edge]) -> Counts {
     let count = |edge: &Edge| ((edge.from.clone(), edge.to.clone()), (edge.records)());
     edges.iter().map(count).collect()
-}
-
-/// The edges that begin in a module.
-fn edges_of(model: &dyn Model, module: &str) -> Vec<Edge> {
-    let mut edges = model.edges();
-    edges.retain(|edge| edge.from.rsplit_once('/').map_or("", |(module, _)| module) == module);
-    edges
 }
