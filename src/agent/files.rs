@@ -43,6 +43,8 @@ impl Files {
                     tracing::warn!(file = name, %finding, "converting the configuration");
                 }
                 *text = converted;
+                // What is told of it is told of this text.
+                name.push_str(" (converted)");
             }
         }
         let mut parsed = Vec::new();

@@ -201,14 +201,22 @@ pub(crate) fn definition(name: &str) -> Option<&'static Definition> {
 /// Most names that are offered in place of one that does not exist.
 const NEAREST_MAX: usize = 3;
 
-/// The names of `known` that a name was most likely meant to be: nearest first.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut all: Vec<(usize, &str)> = known
+/// What there is instead of a name that does not exist: the nearest of `known`, or, where none is near,
+/// all components.
+pub(crate) fn instead<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let mut near: Vec<(usize, &str)> = known
         .map(|other| (strsim::damerau_levenshtein(name, other), other))
+        .filter(|(distance, other)| distance * 5 <= name.len().max(other.len()) * 2)
         .collect();
-    all.sort_unstable();
-    all.truncate(NEAREST_MAX);
-    all.into_iter().map(|(_, other)| other).collect()
+    near.sort_unstable();
+    near.truncate(NEAREST_MAX);
+    if near.is_empty() {
+        let all = DEFINITIONS.iter().filter(|one| one.kind == Kind::Component);
+        let all: Vec<&str> = all.map(|one| one.name).collect();
+        return format!("there are {}", all.join(", "));
+    }
+    let near: Vec<&str> = near.into_iter().map(|(_, other)| other).collect();
+    format!("nearest: {}", near.join(", "))
 }
 
 #[cfg(test)]
@@ -227,7 +235,9 @@ mod tests {
     #[test]
     fn a_slip_leads_to_what_was_meant() {
         let known = || DEFINITIONS.iter().map(|one| one.name);
-        assert_eq!(nearest("prometheus.relable", known())[0], relabel::NAME);
-        assert_eq!(nearest("local.fle", known())[0], content::FILE);
+        let meant = |name: &str| instead(name, known());
+        assert!(meant("prometheus.relable").starts_with("nearest: prometheus.relabel"));
+        assert_eq!(meant("local.fle"), "nearest: local.file");
+        assert!(meant("loki.write").starts_with("there are local.file, prometheus.echo, "));
     }
 }

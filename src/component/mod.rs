@@ -33,7 +33,7 @@ pub(crate) use content::{
     Content, Fetch, GitFetch, GitLogin, HttpFetch, read_import_file, read_import_git,
     read_import_http,
 };
-pub(crate) use definition::{DEFINITIONS, Definition, Kind, definition, nearest};
+pub(crate) use definition::{DEFINITIONS, Definition, Kind, definition, instead};
 pub(crate) use echo::Echo;
 pub(crate) use exporter_self::NAME as EXPORTER_SELF;
 pub(crate) use http_service::{HttpService, PathAuth};

@@ -13,7 +13,7 @@ use super::Host;
 use super::env::{Declared, Env};
 use super::module::{Given, Module};
 use super::node::{Argument, Node, State};
-use super::sketch::{Place, at_header, blocks_of};
+use super::sketch::{Place, at_header, blocks_of, unknown};
 
 /// Evaluates the node; whether its exports changed.
 pub(super) fn evaluate(
@@ -23,12 +23,7 @@ pub(super) fn evaluate(
 ) -> Result<bool, Diagnostics> {
     let name = &node.block.name.name;
     let Some(declared) = env.find(name) else {
-        let nearest = env.names();
-        let nearest = crate::component::nearest(name, nearest.iter().map(String::as_str));
-        let message = format!(
-            "cannot find the definition of component name {name:?}; nearest: {}",
-            nearest.join(", ")
-        );
+        let message = unknown(name, env);
         return Err(at_header(&node.block, message).into());
     };
     let arguments = read_arguments(&node.block, &declared, scope)?;

@@ -240,15 +240,12 @@ fn allowed(name: &str, what: What, place: Place) -> Result<(), String> {
     }
 }
 
-fn unknown(name: &str, env: &Env) -> String {
+pub(super) fn unknown(name: &str, env: &Env) -> String {
     let custom = env.names();
     let known = DEFINITIONS.iter().map(|one| one.name);
     let known = known.chain(["declare", "foreach"]).chain(IMPORTS);
-    let nearest = component::nearest(name, known.chain(custom.iter().map(String::as_str)));
-    format!(
-        "cannot find the definition of component name {name:?}; nearest: {}",
-        nearest.join(", ")
-    )
+    let instead = component::instead(name, known.chain(custom.iter().map(String::as_str)));
+    format!("cannot find the definition of component name {name:?}; {instead}")
 }
 
 fn twice(block: &Block, first: &Block, what: What) -> String {

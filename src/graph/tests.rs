@@ -131,7 +131,7 @@ fn a_body_that_does_not_hang_together_changes_nothing() {
         (
             "prometheus.scrap \"x\" {}\n",
             "a:1:1: cannot find the definition of component name \"prometheus.scrap\"; nearest: \
-             prometheus.echo, prometheus.relabel, prometheus.receive_http",
+             prometheus.echo, prometheus.relabel",
         ),
         (
             "prometheus.remote_write {}\n",

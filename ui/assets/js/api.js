@@ -5,7 +5,8 @@
  * given up, so that a lost connection is noticed.
  */
 
-const BASE = "api/v0/web";
+/** Without the user and password that an address may have: requests with those are refused by browsers. */
+const BASE = `${location.origin}${location.pathname.replace(/[^/]*$/, "")}api/v0/web`;
 const ANSWER_TIMEOUT_MS = 10_000;
 /** Between two chunks of a stream. */
 const SEPARATOR = "|;|";
