@@ -54,6 +54,16 @@ use writer::Writer;
 /// How long requests in flight may take once the agent stops.
 const ACCEPTED_GRACE: Duration = Duration::from_secs(5);
 
+/// How often, and how far apart, a log that was closed just now is tried: a page of metrics that is being
+/// made takes milliseconds.
+const REOPEN_ATTEMPTS: usize = 100;
+const REOPEN_WAIT: Duration = Duration::from_millis(20);
+
+fn is_locked(error: &anyhow::Error) -> bool {
+    let wal = error.downcast_ref::<wal::Error>();
+    matches!(wal, Some(wal::Error::Locked { .. }))
+}
+
 /// What everything stands on.
 #[derive(Debug)]
 pub(crate) struct Ground {
@@ -160,8 +170,11 @@ impl Agent {
 
     fn open_writer(&mut self, id: &str, wanted: &writer::Asked) -> anyhow::Result<()> {
         if !self.writers.contains_key(id) {
-            self.until_left(id);
-            let writer = Writer::open(id, wanted, &self.ground)?;
+            let writer = if self.until_left(id) {
+                self.reopen(id, wanted)?
+            } else {
+                Writer::open(id, wanted, &self.ground)?
+            };
             self.watch(&writer.store);
             self.writers.insert(id.to_owned(), writer);
         } else if let Some(writer) = self.writers.get_mut(id) {
@@ -298,14 +311,29 @@ impl Agent {
         }
     }
 
-    /// Waits until a writer of this id that was there before is gone.
-    fn until_left(&mut self, id: &str) {
-        if let Some(leaving) = self.leaving.remove(id) {
-            drop(leaving.hurry);
-            if leaving.thread.join().is_err() {
-                tracing::error!(component = id, "stopping it panicked");
-            }
+    /// Waits until a writer of this id that was there before is gone; whether there was one.
+    fn until_left(&mut self, id: &str) -> bool {
+        let Some(leaving) = self.leaving.remove(id) else {
+            return false;
+        };
+        drop(leaving.hurry);
+        if leaving.thread.join().is_err() {
+            tracing::error!(component = id, "stopping it panicked");
         }
+        true
+    }
+
+    /// Opens a log that was closed just now: whoever is still reading its numbers holds its lock.
+    fn reopen(&self, id: &str, wanted: &writer::Asked) -> anyhow::Result<Writer> {
+        for _ in 0..REOPEN_ATTEMPTS {
+            match Writer::open(id, wanted, &self.ground) {
+                Err(error) if is_locked(&error) => {}
+                opened => return opened,
+            }
+            let wait = tokio::time::sleep(REOPEN_WAIT);
+            self.ground.shipping.block_on(wait);
+        }
+        Writer::open(id, wanted, &self.ground)
     }
 
     /// What runs now.

@@ -16,7 +16,7 @@ use super::env::Env;
 use super::module::{Given, Module};
 use super::node::{Node, State, within};
 use super::sketch::{Place, at_header, blocks_of};
-use super::watch::Files;
+use super::watch::Seen;
 
 /// More items are most likely a mistake, and each is a pipeline of its own.
 const ITEMS_MAX: usize = 10_000;
@@ -29,7 +29,7 @@ pub(crate) struct Foreach {
 
 impl Foreach {
     /// As [`Module::watched`].
-    pub(super) fn watched(&mut self, id: &str, seen: Result<Files, String>) -> bool {
+    pub(super) fn watched(&mut self, id: &str, seen: Seen) -> bool {
         let Some((key, rest)) = id.split_once('/') else {
             return false;
         };

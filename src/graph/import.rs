@@ -29,7 +29,7 @@ pub(crate) struct Import {
     read: Option<Files>,
     module_path: String,
     /// Looks for another text.
-    _watch: Option<Watch>,
+    pub(super) watch: Option<Watch>,
 }
 
 impl Import {
@@ -137,7 +137,7 @@ fn fetch(
         files,
         read: None,
         module_path,
-        _watch: watch,
+        watch,
     })
 }
 

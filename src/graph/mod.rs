@@ -166,7 +166,8 @@ impl Graph {
 
     /// Something that is watched changed: evaluates what refers to it.
     pub(crate) fn seen(&mut self, seen: Seen) -> Diagnostics {
-        if self.root.watched(&seen.id, seen.files) {
+        let id = seen.id.clone();
+        if self.root.watched(&id, seen) {
             self.evaluate()
         } else {
             Diagnostics::new()

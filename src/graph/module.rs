@@ -20,7 +20,7 @@ use super::foreach;
 use super::import;
 use super::node::{Node, State};
 use super::sketch::{Around, Place, Sketch, What};
-use super::watch::Files;
+use super::watch::Seen;
 
 /// A body with its own names.
 #[derive(Debug)]
@@ -199,7 +199,7 @@ impl Module {
 
     /// What happened to a watch of the node of this id, which may be in a module of this one. Whether it
     /// is there; the modules around it are due then.
-    pub(crate) fn watched(&mut self, id: &str, seen: Result<Files, String>) -> bool {
+    pub(crate) fn watched(&mut self, id: &str, seen: Seen) -> bool {
         let (first, rest) = match id.split_once('/') {
             Some((first, rest)) => (first, Some(rest)),
             None => (id, None),

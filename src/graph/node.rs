@@ -17,7 +17,7 @@ use super::health::{Health, HealthState};
 use super::import::Import;
 use super::module::Module;
 use super::sketch::{Item, What, at_header};
-use super::watch::{Files, Watch};
+use super::watch::{Files, Seen, Watch};
 use crate::component::{Content, Definition, MetricsReceiver, Role};
 
 /// A block in the graph.
@@ -56,7 +56,7 @@ pub(crate) struct Live {
     pub(crate) body: Body,
     pub(crate) role: Role,
     /// Looks for another text.
-    _watch: Option<Watch>,
+    watch: Option<Watch>,
 }
 
 impl Node {
@@ -162,11 +162,7 @@ impl Node {
             watch = Some(watching);
             self.watched = None;
         }
-        self.state = State::Component(Box::new(Live {
-            body,
-            role,
-            _watch: watch,
-        }));
+        self.state = State::Component(Box::new(Live { body, role, watch }));
         let is_changed = exports != self.exports;
         self.exports = exports;
         Ok(is_changed)
@@ -182,8 +178,16 @@ impl Node {
     }
 
     /// What it watches has another text, or cannot be read; whether its exports changed.
-    pub(crate) fn watched(&mut self, seen: Result<Files, String>) -> bool {
-        match seen {
+    pub(crate) fn watched(&mut self, seen: Seen) -> bool {
+        let watch = match &self.state {
+            State::Component(live) => live.watch.as_ref(),
+            State::Import(import) => import.watch.as_ref(),
+            _ => None,
+        };
+        if !watch.is_some_and(|watch| watch.saw(&seen)) {
+            return false;
+        }
+        match seen.files {
             Err(problem) => {
                 self.watched = Some(Health::now(HealthState::Unhealthy, problem));
                 false

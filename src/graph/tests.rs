@@ -257,6 +257,28 @@ fn what_is_outside_changes_what_refers_to_it() {
 }
 
 #[test]
+fn what_a_watch_of_another_place_saw_is_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = |name: &str| {
+        format!(
+            "local.file \"url\" {{\n  filename = \"{}\"\n  detector = \"poll\"\n  poll_frequency = \"5ms\"\n}}\n\
+             prometheus.remote_write \"w\" {{\n  endpoint {{\n    url = local.file.url.content\n  }}\n}}\n",
+            dir.path().join(name).display()
+        )
+    };
+    let put = |name: &str, url: &str| std::fs::write(dir.path().join(name), url).unwrap();
+    put("one", "http://one");
+    put("two", "http://two");
+    let mut bed = stable();
+    bed.load(&text("one")).unwrap();
+    put("one", "http://late");
+    let seen = bed.runtime.block_on(bed.seen.recv()).unwrap();
+    bed.load(&text("two")).unwrap();
+    assert!(bed.graph.seen(seen).is_empty());
+    assert_eq!(bed.url("prometheus.remote_write.w"), "http://two");
+}
+
+#[test]
 fn what_cannot_be_had_the_first_time_is_an_error_and_said_once() {
     let mut bed = stable();
     let wrong = bed

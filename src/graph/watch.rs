@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -29,18 +30,33 @@ pub(crate) const FILES_MAX: usize = 1_000;
 pub(crate) struct Seen {
     /// The node.
     pub(crate) id: String,
+    /// The watch that saw it: the node may have another one by now, of another place.
+    pub(crate) watch: u64,
     pub(crate) files: Result<Files, String>,
 }
 
 /// Looks at one place again and again until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Watch(JoinHandle<()>);
+pub(crate) struct Watch {
+    task: JoinHandle<()>,
+    number: u64,
+}
+
+impl Watch {
+    /// Whether something was seen by this watch.
+    pub(crate) const fn saw(&self, seen: &Seen) -> bool {
+        self.number == seen.watch
+    }
+}
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
+
+/// The number of the next watch.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Looks for nodes.
 #[derive(Clone, Debug)]
@@ -67,7 +83,8 @@ impl Watcher {
     pub(crate) fn watch(&self, id: &str, content: &Content, now: &Files) -> Watch {
         let (id, content, mut now) = (id.to_owned(), content.clone(), Ok(now.clone()));
         let (seen, copy) = (self.seen.clone(), self.copy_of(&id));
-        Watch(self.runtime.spawn(async move {
+        let watch = NEXT.fetch_add(1, Ordering::Relaxed);
+        let task = self.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(content.every).await;
                 let next = look(content.fetch.clone(), copy.clone()).await;
@@ -76,11 +93,15 @@ impl Watcher {
                 }
                 now = next;
                 let (id, files) = (id.clone(), now.clone());
-                if seen.send(Seen { id, files }).await.is_err() {
+                if seen.send(Seen { id, watch, files }).await.is_err() {
                     return;
                 }
             }
-        }))
+        });
+        Watch {
+            task,
+            number: watch,
+        }
     }
 }
 
