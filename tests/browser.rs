@@ -19,6 +19,7 @@ use crate::common::agent::Agent;
 use crate::common::http::{Client, get};
 use crate::common::load::{Sender, compressed, series};
 use crate::common::sink::Sink;
+use crate::common::{PATIENCE, eventually};
 use driver::Browser;
 
 const BASICS: &str = include_str!("browser/basics.js");
@@ -57,6 +58,9 @@ fn config(port: u16, first: &Sink, second: &Sink) -> String {
     let (first, second) = (first.url(), second.url());
     format!(
         r#"
+livedebugging {{
+  enabled = true
+}}
 prometheus.receive_http "in" {{
   http {{
     listen_address = "127.0.0.1"
@@ -303,6 +307,42 @@ fn a_lost_agent_is_said_and_found_again() {
     assert_eq!(said.iter().find(is_ours), None);
     assert!(scene.sender.acked() > 0);
     scene.sender.stop();
+}
+
+#[test]
+fn what_passes_a_component_is_seen_filtered_and_paused() {
+    let mut scene = Scene::start();
+    scene.open(&format!("debug/{RELABEL}"), "Live debugging", ".lines li");
+    let lines =
+        "const lines = [...document.querySelectorAll('.lines li')].map((one) => one.textContent);";
+    let script =
+        format!("{lines} return lines.length > 5 && lines.every((one) => one.includes(' => '))");
+    scene.browser.until("what rules make of labels", &script);
+    // Only one of the fifty from now on, and what is there already goes.
+    let filtered = "const filter = document.querySelector('#stream-filter');
+                    filter.value = 'which=\"7\"';
+                    filter.dispatchEvent(new Event('change'))";
+    scene.browser.run(filtered);
+    let script = format!(
+        "{lines} const own = lines.filter((one) => one.includes('which=\"7\"')).length;
+         if (own < lines.length) [...document.querySelectorAll('button')].find((one) => one.textContent === 'Clear').click();
+         return own > 2 && own === lines.length"
+    );
+    scene.browser.until("what is asked for", &script);
+    let pause = "[...document.querySelectorAll('button')].find((one) => one.textContent === 'Pause').click();
+                 return document.querySelectorAll('.lines li').length";
+    scene.browser.run(pause);
+    let script = "return [...document.querySelectorAll('.badge')].some((one) => one.textContent.includes('paused'))";
+    scene.browser.until("it is paused", script);
+    let count = "return document.querySelectorAll('.lines li').length";
+    let before = scene.browser.run(count);
+    let acked = scene.sender.acked();
+    eventually(PATIENCE, || match scene.sender.acked() - acked {
+        20.. => Ok(()),
+        passed => Err(format!("{passed} requests passed")),
+    });
+    assert_eq!(scene.browser.run(count), before);
+    scene.end();
 }
 
 #[test]
