@@ -46,11 +46,5 @@ function list(peers) {
 }
 
 function off() {
-  return notice(
-    "idle",
-    h("p", {}, "Clustering is off: this agent works alone."),
-    h("p", {}, "It is turned on when the agent is started with "),
-    h("pre", { class: "config" }, "--cluster.enabled=true\n--cluster.join-addresses=first:12345,second:12345"),
-    h("p", {}, "and then shares the targets of components that have ", h("code", {}, "clustering { enabled = true }"), " with its peers."),
-  );
+  return notice("idle", h("p", {}, "Clustering is off: this agent works alone."));
 }
