@@ -205,6 +205,38 @@ fn what_is_wrong_is_told_with_its_place_and_changes_nothing() {
 }
 
 #[test]
+fn nothing_is_acknowledged_for_a_writer_that_cannot_be_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let sinks = [Sink::start(), Sink::start(), Sink::start()];
+    let sinks = [&sinks[0], &sinks[1], &sinks[2]];
+    let agent = Agent::start_with(dir.path(), &[], |port| Round::new(0).config(port, &sinks));
+    let in_the_way = agent.storage().join("prometheus.remote_write.extra");
+    fs::write(&in_the_way, "").unwrap();
+    agent.configure(&Round::new(2).config(agent.port, &sinks));
+    let (status, said) = reload(&agent);
+    assert_eq!(status, 400, "{said}");
+    assert!(
+        said.contains("prometheus.receive_http.in: leads to prometheus.remote_write.extra"),
+        "{said}"
+    );
+    let stream = Stream::new("both");
+    // As before.
+    stream.send(agent.port, 0..5);
+    fs::remove_file(&in_the_way).unwrap();
+    assert_eq!(reload(&agent), (200, "config reloaded\n".to_owned()));
+    stream.send(agent.port, 5..10);
+    for (sink, numbers) in [(sinks[0], 0..10), (sinks[2], 5..10)] {
+        let acked = expected(stream.samples(numbers));
+        let samples: usize = acked.values().map(Vec::len).sum();
+        eventually(PATIENCE, || match sink.deliveries() {
+            came if came >= samples => Ok(()),
+            came => Err(format!("{came} of {samples} samples came")),
+        });
+        sink.log().assert_holds(&acked);
+    }
+}
+
+#[test]
 fn a_signal_reloads_and_another_port_is_listened_on() {
     let dir = tempfile::tempdir().unwrap();
     let sinks = [Sink::start(), Sink::start(), Sink::start()];

@@ -22,10 +22,11 @@ pub(crate) struct Flow<'a> {
 }
 
 impl Flow<'_> {
-    /// The ways that a list opens, in its order. What is not running is left out.
+    /// The ways that a list opens, in its order.
     ///
     /// # Errors
-    /// There are too many, or they are too long.
+    /// There are too many, they are too long, or one leads to what does not run: what is acknowledged would
+    /// not get there.
     pub(crate) fn paths(&self, forward_to: &[String]) -> Result<Vec<Path>, String> {
         let mut paths = Vec::new();
         self.follow(forward_to, &mut Vec::new(), &mut paths)?;
@@ -53,6 +54,8 @@ impl Flow<'_> {
                 stages.push(stage.clone());
                 self.follow(next, stages, paths)?;
                 stages.pop();
+            } else {
+                return Err(format!("leads to {id}, which does not run"));
             }
             if paths.len() > PATHS_MAX {
                 return Err(format!("leads to more than {PATHS_MAX} writers"));
@@ -83,12 +86,14 @@ mod tests {
             stores: BTreeMap::from([("v", 0), ("w", 1)]),
             stages: BTreeMap::from([("a", (stage("a"), &*a)), ("b", (stage("b"), &*b))]),
         };
-        let paths = flow.paths(&ids(&["a", "w", "gone"])).unwrap();
+        let paths = flow.paths(&ids(&["a", "w"])).unwrap();
         let ways: Vec<(usize, Vec<&str>)> = paths
             .iter()
             .map(|path| (path.store, path.stages.iter().map(|s| s.name()).collect()))
             .collect();
         assert_eq!(ways, [(1, vec!["a", "b"]), (0, vec!["a"]), (1, vec![])]);
+        let missing = flow.paths(&ids(&["w", "gone"])).unwrap_err();
+        assert_eq!(missing, "leads to gone, which does not run");
     }
 
     #[test]

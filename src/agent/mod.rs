@@ -89,6 +89,8 @@ pub(crate) struct Agent {
     stages: BTreeMap<String, (Body, Arc<Stage>)>,
     /// Where receivers listen, and how many connections they take.
     receivers: BTreeMap<String, (SocketAddr, usize)>,
+    /// Whom receivers feed.
+    forwarded: BTreeMap<String, Vec<String>>,
     /// Writers that are gone, until they have stopped.
     leaving: BTreeMap<String, Leaving>,
     /// Everything that was asked for, as it was written.
@@ -125,6 +127,7 @@ impl Agent {
             writers: BTreeMap::new(),
             stages: BTreeMap::new(),
             receivers: BTreeMap::new(),
+            forwarded: BTreeMap::new(),
             leaving: BTreeMap::new(),
             order: Vec::new(),
         })
@@ -233,12 +236,24 @@ impl Agent {
             }
         }
         let mut receivers = Vec::new();
+        let mut forwarded = BTreeMap::new();
         for one in asked {
-            if let Role::Receiver(component) = one.role {
-                match flow.paths(&component.forward_to) {
-                    Ok(paths) => receivers.push(receiver_options(&one.id, component, paths)),
-                    Err(problem) => problems.push((one.id.clone(), anyhow::anyhow!(problem))),
-                }
+            let Role::Receiver(component) = one.role else {
+                continue;
+            };
+            let paths = flow.paths(&component.forward_to).or_else(|problem| {
+                problems.push((one.id.clone(), anyhow::anyhow!(problem)));
+                // As before, or not at all: nothing is acknowledged for what does not get it.
+                flow.paths(self.forwarded.get(&one.id).ok_or(())?)
+                    .map_err(|_| ())
+            });
+            if let Ok(paths) = paths {
+                receivers.push(receiver_options(&one.id, component, paths));
+            }
+            if problems.iter().all(|(id, _)| *id != one.id) {
+                forwarded.insert(one.id.clone(), component.forward_to.clone());
+            } else if let Some(before) = self.forwarded.get(&one.id) {
+                forwarded.insert(one.id.clone(), before.clone());
             }
         }
         let limits: BTreeMap<String, usize> = (receivers.iter())
@@ -252,6 +267,7 @@ impl Agent {
             // Everything is as it was.
             Err(error) => problems.push(("receivers".to_owned(), error.into())),
         }
+        self.forwarded = forwarded;
         let before = std::mem::take(&mut self.receivers);
         for (id, address) in self.shards.addresses() {
             let was = before.get(&id);
