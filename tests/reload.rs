@@ -237,6 +237,31 @@ fn nothing_is_acknowledged_for_a_writer_that_cannot_be_started() {
 }
 
 #[test]
+fn an_endpoint_that_cannot_start_as_asked_goes_on_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let sinks = [Sink::start(), Sink::start(), Sink::start()];
+    let sinks = [&sinks[0], &sinks[1], &sinks[2]];
+    let agent = Agent::start_with(dir.path(), &[], |port| Round::new(0).config(port, &sinks));
+    let good = Round::new(0).config(agent.port, &sinks);
+    let ca_file = dir.path().join("ca.pem");
+    fs::write(&ca_file, "no certificate\n").unwrap();
+    let tls_config = format!("    tls_config {{\n      ca_file = {ca_file:?}\n    }}\n  }}\n");
+    agent.configure(&good.replacen("  }\n", &tls_config, 1));
+    let (status, said) = reload(&agent);
+    assert_eq!(status, 400, "{said}");
+    assert!(said.contains("the ca holds no certificate"), "{said}");
+    let stream = Stream::new("before");
+    stream.send(agent.port, 0..5);
+    let acked = expected(stream.samples(0..5));
+    let samples: usize = acked.values().map(Vec::len).sum();
+    eventually(PATIENCE, || match sinks[0].deliveries() {
+        came if came >= samples => Ok(()),
+        came => Err(format!("{came} of {samples} samples came")),
+    });
+    sinks[0].log().assert_holds(&acked);
+}
+
+#[test]
 fn a_signal_reloads_and_another_port_is_listened_on() {
     let dir = tempfile::tempdir().unwrap();
     let sinks = [Sink::start(), Sink::start(), Sink::start()];

@@ -7,8 +7,8 @@
 //!   its position.
 //!
 //! # Failure
-//! - An endpoint that cannot be started is told; the others of the log go on, and its position holds what
-//!   it did not get.
+//! - An endpoint that cannot be started with other arguments is told, and goes on with those it had; a new one
+//!   is not there. The others of the log go on, and its position holds what it did not get.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -157,10 +157,13 @@ impl Writer {
         let (kept, changed): (BTreeMap<_, _>, BTreeMap<_, _>) =
             (before.into_iter()).partition(|(name, shipping)| wanted(name, &shipping.made_of));
         self.endpoints = kept;
-        let names: Vec<String> = changed.keys().cloned().collect();
-        let changed = changed.into_values().map(|one| one.handle).collect();
-        ground.shipping.block_on(stop(changed, HANDOVER));
-        for name in names {
+        let (mut handles, mut before) = (Vec::new(), BTreeMap::new());
+        for (name, shipping) in changed {
+            handles.push(shipping.handle);
+            before.insert(name, (shipping.options, shipping.made_of));
+        }
+        ground.shipping.block_on(stop(handles, HANDOVER));
+        for name in before.keys().cloned().collect::<Vec<String>>() {
             if !asked
                 .endpoints
                 .iter()
@@ -184,20 +187,37 @@ impl Writer {
             if self.endpoints.contains_key(&options.name) {
                 continue;
             }
-            match start(&self.store, &options, asked.echo, ground) {
-                Ok(handle) => {
-                    let name = options.name.clone();
-                    let shipping = Shipping {
-                        handle,
-                        made_of,
-                        options,
-                    };
-                    self.endpoints.insert(name, shipping);
+            let name = options.name.clone();
+            if let Err(error) = self.start(options, made_of, asked.echo, ground) {
+                problems.push(error.into());
+                let before = before.remove(&name);
+                let again = before
+                    .map(|(options, made_of)| self.start(options, made_of, asked.echo, ground));
+                if let Some(Err(error)) = again {
+                    problems.push(error.into());
                 }
-                Err(error) => problems.push(error.into()),
             }
         }
         problems
+    }
+
+    /// Starts an endpoint from its position.
+    fn start(
+        &mut self,
+        options: EndpointOptions,
+        made_of: MadeOf,
+        echo: Option<Echo>,
+        ground: &Ground,
+    ) -> Result<(), shipper::Error> {
+        let handle = start(&self.store, &options, echo, ground)?;
+        let shipping = Shipping {
+            handle,
+            made_of,
+            options,
+        };
+        self.endpoints
+            .insert(shipping.options.name.clone(), shipping);
+        Ok(())
     }
 
     /// Its endpoints, for their numbers.
