@@ -1,0 +1,1 @@
+pub fn parse_never_panics(){}
