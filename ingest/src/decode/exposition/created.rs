@@ -147,11 +147,16 @@ impl Parser {
         let start = read.and_then(|read| {
             let name = self.made.bytes(lines.body, read.name);
             let metric = name.strip_suffix(SUFFIX)?;
-            let mut lines = Lines { at: read.at + 1, ..lines };
+            let mut lines = Lines {
+                at: read.at + 1,
+                ..lines
+            };
             let value = float::parse(lines.body.get(lines.token()?)?)?;
             let text = (&self.made, lines.body);
             Some(Start {
-                metric: self.created.metric(text, metric, &self.created.labels, bound),
+                metric: self
+                    .created
+                    .metric(text, metric, &self.created.labels, bound),
                 start_ms: in_milliseconds(value),
             })
         });

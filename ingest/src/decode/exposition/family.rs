@@ -103,7 +103,9 @@ impl FamilyText<'_> {
         }
         let cut = |name: &[u8]| {
             let mut suffixes = self.kind.suffixes().iter();
-            suffixes.find(|suffix| name.ends_with(suffix)).map_or(0, |suffix| suffix.len())
+            suffixes
+                .find(|suffix| name.ends_with(suffix))
+                .map_or(0, |suffix| suffix.len())
         };
         let is_in_name = matches!(self.kind, Kind::Counter | Kind::Info);
         let own = if is_in_name { cut(self.name) } else { 0 };

@@ -1,1 +1,1 @@
-pub fn parse_never_panics(){}
+pub fn parse_never_panics() {}

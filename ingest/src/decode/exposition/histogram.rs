@@ -110,7 +110,11 @@ impl Buckets {
         let [spans, deltas, counts] = fields;
         for (offset, length) in &self.spans {
             let offset = zigzag(i64::from(*offset));
-            let offset_bytes = if offset == 0 { 0 } else { 1 + varint_bytes(offset) };
+            let offset_bytes = if offset == 0 {
+                0
+            } else {
+                1 + varint_bytes(offset)
+            };
             let length = u64::from(*length);
             key(out, spans, 2);
             append_varint(out, offset_bytes + 1 + varint_bytes(length));

@@ -66,13 +66,29 @@ struct Quoted {
     has_escapes: bool,
 }
 
-/// What quoted text may hold.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Holds {
-    /// A metric or label name: newlines, but no NUL.
-    Name,
-    /// A label value: NUL, and newlines in Prometheus text.
-    Value,
+/// What quoted text may hold besides characters that print.
+#[derive(Clone, Copy)]
+struct Holds {
+    newlines: bool,
+    nuls: bool,
+}
+
+impl Holds {
+    const NAME: Self = Self {
+        newlines: true,
+        nuls: false,
+    };
+    const EXEMPLAR: Self = Self {
+        newlines: false,
+        nuls: false,
+    };
+
+    const fn value(om: bool) -> Self {
+        Self {
+            newlines: !om,
+            nuls: true,
+        }
+    }
 }
 
 /// A place in a body.
@@ -156,7 +172,7 @@ impl<'b, const OM: bool> Lines<'b, OM> {
     /// The name in a line of metadata, quoted or not.
     pub(super) fn family(&mut self, made: &mut Made) -> Result<Option<Span>, Wrong> {
         if self.peek() == b'"' {
-            let quoted = self.quoted(Holds::Name)?;
+            let quoted = self.quoted(Holds::NAME)?;
             return Ok(Some(self.unescaped(made, &quoted)));
         }
         Ok(self.name().map(Span::new))
@@ -180,8 +196,8 @@ impl<'b, const OM: bool> Lines<'b, OM> {
                     let next = self.body.get(self.at + 1).copied().unwrap_or(0);
                     self.at += 1 + usize::from(next.is_ascii());
                 }
-                Some(b'\n') if !(OM && holds == Holds::Value) => self.at += 1,
-                Some(0) if holds == Holds::Value => self.at += 1,
+                Some(b'\n') if holds.newlines => self.at += 1,
+                Some(0) if holds.nuls => self.at += 1,
                 Some(byte) if !byte.is_ascii() => {
                     is_ascii = false;
                     self.at += 1;
@@ -239,11 +255,21 @@ impl LabelList<'_> {
                     return Ok(has_comma);
                 }
                 b'"' => {
-                    let quoted = lines.quoted(Holds::Name)?;
+                    let is_exemplar = self.name.is_none();
+                    let holds = if is_exemplar {
+                        Holds::EXEMPLAR
+                    } else {
+                        Holds::NAME
+                    };
+                    let quoted = lines.quoted(holds)?;
                     let name = lines.unescaped(self.made, &quoted);
                     lines.blanks();
                     if matches!(lines.peek(), b',' | b'}') {
-                        lines.at = if self.name.is_some() { lines.at } else { opened };
+                        lines.at = if self.name.is_some() {
+                            lines.at
+                        } else {
+                            opened
+                        };
                         has_comma = self.metric(lines, name)?;
                         continue;
                     }
@@ -296,7 +322,13 @@ impl LabelList<'_> {
         if lines.peek() != b'"' {
             return Err(lines.wrong("expected a label value in double quotes"));
         }
-        let quoted = lines.quoted(Holds::Value)?;
+        let is_exemplar = self.name.is_none();
+        let holds = if is_exemplar {
+            Holds::EXEMPLAR
+        } else {
+            Holds::value(OM)
+        };
+        let quoted = lines.quoted(holds)?;
         let mut value = lines.unescaped(self.made, &quoted);
         if self.bound.is_some() && self.bound == Some(self.made.bytes(lines.body, name)) {
             value = normalised(self.made, lines.body, value);
@@ -315,7 +347,10 @@ fn normalised(made: &mut Made, body: &[u8], value: Span) -> Span {
         Bound::Whole => {
             let mut short = [0u8; 8];
             let length = text.len().min(short.len());
-            short.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+            short
+                .iter_mut()
+                .zip(text)
+                .for_each(|(to, from)| *to = *from);
             let whole = short.get(..length).unwrap_or_default();
             made.write(|out| {
                 out.extend_from_slice(whole);
@@ -375,10 +410,7 @@ pub(super) fn series<const OM: bool>(
 impl Parser {
     /// The name and the labels of the entry; gives the place behind them.
     #[inline]
-    pub(super) fn series<const OM: bool>(
-        &mut self,
-        lines: Lines<'_, OM>,
-    ) -> Result<usize, Wrong> {
+    pub(super) fn series<const OM: bool>(&mut self, lines: Lines<'_, OM>) -> Result<usize, Wrong> {
         let bound = self.last_type.bound_label();
         let read = series(lines, &mut self.made, &mut self.labels, bound)?;
         self.name = read.name;

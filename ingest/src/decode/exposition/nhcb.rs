@@ -66,7 +66,9 @@ impl Text {
     }
 
     fn get(&self, at: usize) -> &[u8] {
-        let start = at.checked_sub(1).and_then(|before| self.ends.get(before).copied());
+        let start = at
+            .checked_sub(1)
+            .and_then(|before| self.ends.get(before).copied());
         let end = self.ends.get(at).copied().unwrap_or(0);
         self.bytes.get(start.unwrap_or(0)..end).unwrap_or_default()
     }
@@ -172,7 +174,11 @@ impl Converter {
     ) {
         if !self.is_converted {
             for exemplar in parser.exemplars(body) {
-                each(exemplar.value, exemplar.timestamp_ms, &mut exemplar.labels());
+                each(
+                    exemplar.value,
+                    exemplar.timestamp_ms,
+                    &mut exemplar.labels(),
+                );
             }
             return;
         }
@@ -231,7 +237,9 @@ impl Converter {
         let own = |(name, _): &(&[u8], &[u8])| !matches!(*name, b"__name__" | b"le");
         let labels = parser.labels(body).filter(own);
         // The order of labels does not matter.
-        let labels = labels.fold(0, |sum: u64, label| sum.wrapping_add(self.seed.hash_one(label)));
+        let labels = labels.fold(0, |sum: u64, label| {
+            sum.wrapping_add(self.seed.hash_one(label))
+        });
         Key {
             name: self.seed.hash_one(name),
             labels,

@@ -181,7 +181,10 @@ fn varint(key: Key, message: &mut Cursor<'_>) -> Result<u64, Wrong> {
     Ok(message.varint()?)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "what a sample can say of a count")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "what a sample can say of a count"
+)]
 fn counted(count: u64) -> f64 {
     count as f64
 }
@@ -197,7 +200,9 @@ fn timestamp(body: &[u8], at: Range<usize>) -> Result<i64, Wrong> {
         }
         Ok(true)
     })?;
-    Ok(seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000))
+    Ok(seconds
+        .saturating_mul(1000)
+        .saturating_add(nanos / 1_000_000))
 }
 
 /// Reads a label pair.
@@ -226,7 +231,11 @@ impl Parser {
                     }
                     if self.begin_message(body)? {
                         let is_measured = !self.family.unit.is_empty();
-                        self.families.stage = if is_measured { Stage::Unit } else { Stage::Type };
+                        self.families.stage = if is_measured {
+                            Stage::Unit
+                        } else {
+                            Stage::Type
+                        };
                         let (family, text) = (self.family.name, self.family.help);
                         return Ok(Some(Entry::Help { family, text }));
                     }
@@ -538,12 +547,19 @@ impl Parser {
         let families = &mut self.families;
         let is_gauge = families.shape == Shape::GaugeHistogram;
         let at = families.metric.at.start;
-        families.raw.compact(&mut self.histogram, is_gauge).ok_or(Wrong {
-            at,
-            what: "buckets of a histogram do not match their spans",
-        })?;
+        families
+            .raw
+            .compact(&mut self.histogram, is_gauge)
+            .ok_or(Wrong {
+                at,
+                what: "buckets of a histogram do not match their spans",
+            })?;
         let is_both = self.options.classic_histograms && !families.parts.is_empty();
-        families.stage = if is_both { Stage::Part(0) } else { Stage::Metric };
+        families.stage = if is_both {
+            Stage::Part(0)
+        } else {
+            Stage::Metric
+        };
         let own = std::mem::take(&mut families.raw.exemplars);
         for at in &own {
             self.read_exemplar(body, at.clone(), true)?;

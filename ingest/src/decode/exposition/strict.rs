@@ -145,8 +145,12 @@ impl Strict {
             return Err("a unit is not allowed for this metric type");
         }
         let length = self.name.len();
-        let with_base = std::iter::once(Suffix::None)
-            .chain(Suffix::of(self.kind).iter().copied().filter(|s| *s != Suffix::None));
+        let with_base = std::iter::once(Suffix::None).chain(
+            Suffix::of(self.kind)
+                .iter()
+                .copied()
+                .filter(|s| *s != Suffix::None),
+        );
         for suffix in with_base {
             self.name.extend_from_slice(suffix.text());
             let is_new = self.names.insert(self.seed.hash_one(self.name.as_slice()));
@@ -215,7 +219,10 @@ impl Buckets {
         if self.bound != Some(f64::INFINITY) {
             return Err("histogram without +Inf bucket");
         }
-        if self.count.is_some_and(|count| count.to_bits() != self.value.to_bits()) {
+        if self
+            .count
+            .is_some_and(|count| count.to_bits() != self.value.to_bits())
+        {
             return Err("count of a histogram is not that of its +Inf bucket");
         }
         if self.count.is_some() != self.sum.is_some() {
@@ -364,7 +371,9 @@ impl Parser {
         let begins = |byte: &&u8| **byte & 0xc0 != 0x80;
         let characters = |text: &[u8]| text.iter().filter(begins).count();
         let labels = exemplar.labels();
-        let total: usize = labels.map(|(name, value)| characters(name) + characters(value)).sum();
+        let total: usize = labels
+            .map(|(name, value)| characters(name) + characters(value))
+            .sum();
         if total > EXEMPLAR_CHARACTERS_MAX {
             return Err("labels of an exemplar are longer than 128 characters");
         }

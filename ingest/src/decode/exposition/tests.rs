@@ -18,7 +18,11 @@ use serde_json::Value;
 use super::*;
 
 /// What a body was read as, for a person to compare.
-pub(super) fn read(body: &[u8], format: Format, options: ParseOptions) -> Result<Vec<String>, String> {
+pub(super) fn read(
+    body: &[u8],
+    format: Format,
+    options: ParseOptions,
+) -> Result<Vec<String>, String> {
     let mut parser = Parser::default();
     parser.start(body, format, options);
     let mut read = Vec::new();
@@ -36,7 +40,9 @@ pub(super) fn text(bytes: &[u8]) -> String {
 }
 
 fn labels_shown<'b>(labels: impl Iterator<Item = (&'b [u8], &'b [u8])>) -> String {
-    let labels: Vec<_> = labels.map(|(name, value)| format!("{}={:?}", text(name), text(value))).collect();
+    let labels: Vec<_> = labels
+        .map(|(name, value)| format!("{}={:?}", text(name), text(value)))
+        .collect();
     format!("{{{}}}", labels.join(","))
 }
 
@@ -58,7 +64,12 @@ pub(super) fn shown(parser: &Parser, body: &[u8], entry: &Entry) -> String {
             }
             for exemplar in parser.exemplars(body) {
                 let labels = labels_shown(exemplar.labels());
-                write!(line, " # {labels} {:?} {:?}", exemplar.value, exemplar.timestamp_ms).unwrap();
+                write!(
+                    line,
+                    " # {labels} {:?} {:?}",
+                    exemplar.value, exemplar.timestamp_ms
+                )
+                .unwrap();
             }
             line
         }
@@ -88,7 +99,9 @@ pub(super) fn bytes_of(file: &str) -> Vec<u8> {
         return bytes;
     }
     let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut plain).unwrap();
+    flate2::read::GzDecoder::new(&bytes[..])
+        .read_to_end(&mut plain)
+        .unwrap();
     plain
 }
 
@@ -100,7 +113,8 @@ pub(super) fn json_of(file: &str) -> Value {
 pub(super) fn listed(folder: &str) -> Vec<Value> {
     let manifest = json_of("manifest.json");
     let all = manifest["entries"].as_array().unwrap().clone();
-    let is_inside = |entry: &Value| entry["file"].as_str().unwrap().split('/').next() == Some(folder);
+    let is_inside =
+        |entry: &Value| entry["file"].as_str().unwrap().split('/').next() == Some(folder);
     all.into_iter().filter(is_inside).collect()
 }
 
@@ -108,5 +122,7 @@ pub(super) fn listed(folder: &str) -> Vec<Value> {
 pub(super) fn label_map<'b>(
     labels: impl Iterator<Item = (&'b [u8], &'b [u8])>,
 ) -> BTreeMap<String, String> {
-    labels.map(|(name, value)| (text(name), text(value))).collect()
+    labels
+        .map(|(name, value)| (text(name), text(value)))
+        .collect()
 }

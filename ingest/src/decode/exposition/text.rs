@@ -153,8 +153,8 @@ fn milliseconds(lines: &mut Text<'_>) -> Result<i64, Wrong> {
     let mut milliseconds = Some(0i64);
     while lines.peek().is_ascii_digit() {
         let digit = i64::from(lines.peek() - b'0');
-        milliseconds = milliseconds
-            .and_then(|milliseconds| milliseconds.checked_mul(10)?.checked_add(digit));
+        milliseconds =
+            milliseconds.and_then(|milliseconds| milliseconds.checked_mul(10)?.checked_add(digit));
         lines.at += 1;
     }
     if lines.at == begin {

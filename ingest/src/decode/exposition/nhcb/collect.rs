@@ -86,8 +86,12 @@ impl Collected {
         out.schema = CUSTOM_SCHEMA;
         out.sum = self.sum;
         let bounds = self.buckets.iter().map(|(bound, _)| *bound);
-        out.custom_values.extend(bounds.filter(|bound| *bound < f64::INFINITY));
-        let is_whole = self.buckets.iter().all(|(_, count)| whole(*count).is_some());
+        out.custom_values
+            .extend(bounds.filter(|bound| *bound < f64::INFINITY));
+        let is_whole = self
+            .buckets
+            .iter()
+            .all(|(_, count)| whole(*count).is_some());
         let written = match whole(count).filter(|_| is_whole) {
             Some(count) => self.write_whole(count, out),
             None => self.write_floats(count, out),

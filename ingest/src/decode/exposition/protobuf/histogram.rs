@@ -175,15 +175,20 @@ impl Raw {
         histogram.schema = self.schema;
         histogram.zero_threshold = self.zero_threshold;
         histogram.is_gauge = is_gauge;
-        self.positive.compact(histogram.is_float, &mut histogram.positive)?;
-        self.negative.compact(histogram.is_float, &mut histogram.negative)
+        self.positive
+            .compact(histogram.is_float, &mut histogram.positive)?;
+        self.negative
+            .compact(histogram.is_float, &mut histogram.negative)
     }
 }
 
 impl Parser {
     /// Reads both forms of a histogram.
     pub(super) fn read_histogram(&mut self, body: &[u8], at: Range<usize>) -> Result<(), Wrong> {
-        debug_assert!(matches!(self.families.shape, Shape::Histogram | Shape::GaugeHistogram));
+        debug_assert!(matches!(
+            self.families.shape,
+            Shape::Histogram | Shape::GaugeHistogram
+        ));
         let families = &mut self.families;
         let (raw, parts, metric) = (&mut families.raw, &mut families.parts, &mut families.metric);
         raw.clear();

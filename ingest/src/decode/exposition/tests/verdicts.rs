@@ -41,7 +41,10 @@ fn conformance_cases_of_openmetrics_have_their_verdicts() {
 /// Words of an error of Prometheus, and what ours says of the same.
 const MEANINGS: [(&str, &str); 20] = [
     ("expected value after metric", "value"),
-    ("expected value after exemplar labels", "value of the exemplar"),
+    (
+        "expected value after exemplar labels",
+        "value of the exemplar",
+    ),
     ("expected label value", "label value|closing quote|UTF-8"),
     ("expected label name", "label name"),
     ("expected equal", "equals sign|closing quote"),
@@ -55,10 +58,16 @@ const MEANINGS: [(&str, &str); 20] = [
     ("strconv.ParseFloat", "decimal number"),
     ("invalid timestamp", "not finite"),
     ("invalid exemplar timestamp", "not finite"),
-    ("not a suffix", "no suffix"),
+    ("unit ", "no suffix"),
     ("unexpected data after # EOF", "behind # EOF"),
-    ("data does not end with # EOF", "# EOF|newline|end of the line"),
-    ("expected next entry after", "end of the line|exemplar|timestamp"),
+    (
+        "data does not end with # EOF",
+        "# EOF|newline|end of the line",
+    ),
+    (
+        "expected next entry after",
+        "end of the line|exemplar|timestamp",
+    ),
     ("expected a valid start token", "metric name|# EOF"),
 ];
 
@@ -88,7 +97,10 @@ fn bad_bodies_are_refused_for_the_same_reason() {
             _ => false,
         };
         if !is_right {
-            wrong.push(format!("{}: {verdict:?}, expected {expected:?}", case["input"]));
+            wrong.push(format!(
+                "{}: {verdict:?}, expected {expected:?}",
+                case["input"]
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -104,10 +116,18 @@ fn seeds_of_the_fuzzer_of_prometheus_have_their_verdicts() {
         let file = case["file"].as_str().unwrap();
         let verdict = read(&bytes_of(file), Format::Text, AS_PROMETHEUS);
         let expected = &case["prometheus_textparse"];
-        assert_eq!(Some(verdict.is_ok()), expected["ok"].as_bool(), "{file}: {verdict:?}");
+        assert_eq!(
+            Some(verdict.is_ok()),
+            expected["ok"].as_bool(),
+            "{file}: {verdict:?}"
+        );
         if let Ok(entries) = verdict {
             let samples = entries.iter().filter(|line| line.starts_with('{')).count();
-            assert_eq!(expected["samples"].as_u64().unwrap_or(0), samples as u64, "{file}");
+            assert_eq!(
+                expected["samples"].as_u64().unwrap_or(0),
+                samples as u64,
+                "{file}"
+            );
         }
     }
     assert!(cases.len() > 10, "only {} seeds", cases.len());
