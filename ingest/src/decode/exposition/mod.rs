@@ -74,6 +74,7 @@ use created::Created;
 use error::Wrong;
 use family::Family;
 use made::{LabelAt, Made};
+use nhcb::Text;
 use protobuf::Families;
 use strict::Strict;
 
@@ -190,23 +191,40 @@ pub struct LineState<'a> {
 }
 
 /// An exemplar; its labels are [`Exemplar::labels`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Exemplar<'a> {
     /// What was observed.
     pub value: f64,
     /// When.
     pub timestamp_ms: Option<i64>,
-    made: &'a Made,
-    body: &'a [u8],
-    labels: &'a [LabelAt],
+    labels: ExemplarLabels<'a>,
+}
+
+/// Where the labels of an exemplar are.
+#[derive(Clone, Debug)]
+enum ExemplarLabels<'a> {
+    /// In the body that is being read.
+    Read {
+        made: &'a Made,
+        body: &'a [u8],
+        labels: &'a [LabelAt],
+    },
+    /// With the histogram that was converted.
+    Kept(&'a Text, Range<usize>),
 }
 
 impl<'a> Exemplar<'a> {
     /// Its labels in the order they came.
     pub fn labels(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        let (made, body) = (self.made, self.body);
-        let pair = move |at: &LabelAt| (made.bytes(body, at.name), made.bytes(body, at.value));
-        self.labels.iter().map(pair)
+        let (read, kept) = match &self.labels {
+            ExemplarLabels::Read { made, body, labels } => (Some((*made, *body, *labels)), None),
+            ExemplarLabels::Kept(text, at) => (None, Some(text.pairs(at.clone()))),
+        };
+        let read = read.into_iter().flat_map(|(made, body, labels)| {
+            let pair = move |at: &LabelAt| (made.bytes(body, at.name), made.bytes(body, at.value));
+            labels.iter().map(pair)
+        });
+        read.chain(kept.into_iter().flatten())
     }
 }
 
@@ -343,12 +361,14 @@ impl Parser {
         self.exemplars.iter().map(move |at| Exemplar {
             value: at.value,
             timestamp_ms: at.timestamp_ms,
-            made: &self.made,
-            body,
-            labels: self
-                .exemplar_labels
-                .get(at.labels.clone())
-                .unwrap_or_default(),
+            labels: ExemplarLabels::Read {
+                made: &self.made,
+                body,
+                labels: self
+                    .exemplar_labels
+                    .get(at.labels.clone())
+                    .unwrap_or_default(),
+            },
         })
     }
 

@@ -20,7 +20,10 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 
-use super::{Entry, Histogram, HistogramAt, Kind, ParseError, Parser, SampleAt, float};
+use super::{
+    Entry, Exemplar, ExemplarLabels, Histogram, HistogramAt, Kind, ParseError, Parser, SampleAt,
+    float,
+};
 use collect::Collected;
 pub use collect::Unconverted;
 
@@ -49,7 +52,7 @@ enum Part {
 
 /// Names and values one after the other, each a range of `bytes`.
 #[derive(Default, Debug)]
-struct Text {
+pub(super) struct Text {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
@@ -73,7 +76,7 @@ impl Text {
         self.bytes.get(start.unwrap_or(0)..end).unwrap_or_default()
     }
 
-    fn pairs(&self, at: std::ops::Range<usize>) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub(super) fn pairs(&self, at: std::ops::Range<usize>) -> impl Iterator<Item = (&[u8], &[u8])> {
         at.step_by(2).map(|at| (self.get(at), self.get(at + 1)))
     }
 }
@@ -165,27 +168,20 @@ impl Converter {
         self.text.pairs(0..own).chain(parsed.into_iter().flatten())
     }
 
-    /// Calls `each` for every exemplar of the entry that came last: value, timestamp, labels.
-    pub fn exemplars(
-        &self,
-        parser: &Parser,
-        body: &[u8],
-        mut each: impl FnMut(f64, Option<i64>, &mut dyn Iterator<Item = (&[u8], &[u8])>),
-    ) {
-        if !self.is_converted {
-            for exemplar in parser.exemplars(body) {
-                each(
-                    exemplar.value,
-                    exemplar.timestamp_ms,
-                    &mut exemplar.labels(),
-                );
-            }
-            return;
-        }
-        for kept in &self.exemplars {
-            let mut labels = self.text.pairs(kept.labels.clone());
-            each(kept.value, kept.timestamp_ms, &mut labels);
-        }
+    /// The exemplars of the entry that came last; see [`Parser::exemplars`].
+    pub fn exemplars<'b>(
+        &'b self,
+        parser: &'b Parser,
+        body: &'b [u8],
+    ) -> impl Iterator<Item = Exemplar<'b>> {
+        let own = self.exemplars.iter().filter(|_| self.is_converted);
+        let own = own.map(|kept| Exemplar {
+            value: kept.value,
+            timestamp_ms: kept.timestamp_ms,
+            labels: ExemplarLabels::Kept(&self.text, kept.labels.clone()),
+        });
+        let parsed = (!self.is_converted).then(|| parser.exemplars(body));
+        own.chain(parsed.into_iter().flatten())
     }
 
     /// The histogram that came last.

@@ -13,9 +13,66 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::PathBuf;
 
+use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(pieces in proptest::collection::vec(piece(), 0..24)) {
+        let body = pieces.concat();
+        for format in [Format::Text, Format::OpenMetrics, Format::Protobuf] {
+            fuzz::a_body_is_read_or_refused(&body, format);
+        }
+    }
+}
+
+/// Pieces that bodies are made of, and others.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    let pieces: &[&[u8]] = &[
+        b"# TYPE a ",
+        b"# TYPE a histogram\n",
+        b"# TYPE a summary\n",
+        b"# TYPE a counter\n",
+        b"# HELP a ",
+        b"# UNIT a_s s\n",
+        b"# EOF\n",
+        b"# ",
+        b"\n",
+        b" ",
+        b"\t",
+        b"a",
+        b"a_total",
+        b"a_created",
+        b"a_bucket",
+        b"{",
+        b"}",
+        b"le=\"1\"",
+        b"le=\"+Inf\"",
+        b"quantile=\"0.5\"",
+        b"\"x y\"",
+        b"=",
+        b",",
+        b"\"",
+        b"\\",
+        b"\\n",
+        b" 1\n",
+        b" 1.5e3",
+        b" NaN\n",
+        b" # {b=\"c\"} 1 2\n",
+        b"\0",
+        b"\xff",
+        b"\xc3\xa4",
+        b"a_bucket{le=\"2\"} 3\n",
+        b"a_count 3\n",
+        b"\x0a\x01m",
+    ];
+    prop_oneof![
+        4 => proptest::sample::select(pieces).prop_map(<[u8]>::to_vec),
+        1 => proptest::collection::vec(any::<u8>(), 0..8),
+    ]
+}
 
 /// What a body was read as, for a person to compare.
 pub(super) fn read(
