@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use super::super::float::{Bound, NAN_BITS, append, bound, parse};
 
 fn written(float: f64) -> String {
-    let mut out = b"before".to_vec();
+    let mut out = b"before ".to_vec();
     append(&mut out, float);
-    String::from_utf8(out).unwrap()["before".len()..].to_owned()
+    let out = String::from_utf8(out).unwrap();
+    out.strip_prefix("before ").unwrap().to_owned()
 }
 
 fn is_same(token: &str) -> Result<(), TestCaseError> {
