@@ -1,5 +1,6 @@
 //! Turns bodies, small ones here and the corpus where it is, into verdicts on the parsers.
 
+mod allocations;
 mod corpus;
 mod floats;
 mod golden;

@@ -178,6 +178,51 @@ fn counts_that_do_not_go_together_are_counted_as_not_converted() {
 }
 
 #[test]
+fn a_histogram_that_was_native_already_is_not_converted_again() {
+    use prost::Message;
+
+    use super::protobuf::{MetricFamily, family, histogram, native_and_classic};
+
+    let mut other = native_and_classic();
+    // Only classic: nothing says that it is native.
+    other.positive_span.clear();
+    other.positive_delta.clear();
+    other.negative_span.clear();
+    other.negative_delta.clear();
+    (other.zero_threshold, other.zero_count) = (0.0, 0);
+    let mut only_classic: MetricFamily = family("histogram", vec![histogram(other)]);
+    only_classic.name = "n".into();
+    let mut body = Vec::new();
+    let both = family("histogram", vec![histogram(native_and_classic())]);
+    both.encode_length_delimited(&mut body).unwrap();
+    only_classic.encode_length_delimited(&mut body).unwrap();
+    let mut parser = Parser::default();
+    let mut converter = Converter::default();
+    let options = ParseOptions {
+        classic_histograms: true,
+        ..ParseOptions::default()
+    };
+    parser.start(&body, Format::Protobuf, options);
+    converter.start(false);
+    let mut seen = Vec::new();
+    while let Some(entry) = converter.next(&mut parser, &body).unwrap() {
+        let (_, name) = converter.labels(&parser, &body).next().unwrap();
+        match entry {
+            Entry::Sample(_) => seen.push(text(name)),
+            Entry::Histogram(_) => {
+                let schema = converter.histogram(&parser).schema;
+                seen.push(format!("{} {schema}", text(name)));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(
+        seen,
+        ["m 3", "m_count", "m_sum", "m_bucket", "m_bucket", "n -53"]
+    );
+}
+
+#[test]
 fn every_captured_classic_histogram_is_converted() {
     if corpus().is_none() {
         return;

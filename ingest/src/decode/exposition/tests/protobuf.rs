@@ -7,9 +7,9 @@ use super::*;
 use crate::proto;
 
 #[derive(Clone, PartialEq, Message)]
-struct MetricFamily {
+pub(super) struct MetricFamily {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(super) name: String,
     #[prost(string, tag = "2")]
     help: String,
     #[prost(int32, tag = "3")]
@@ -21,7 +21,7 @@ struct MetricFamily {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Metric {
+pub(super) struct Metric {
     #[prost(message, repeated, tag = "1")]
     label: Vec<proto::Label>,
     #[prost(message, optional, tag = "2")]
@@ -69,43 +69,43 @@ struct Quantile {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ClientHistogram {
+pub(super) struct ClientHistogram {
     #[prost(uint64, tag = "1")]
-    count: u64,
+    pub(super) count: u64,
     #[prost(double, tag = "2")]
-    sum: f64,
+    pub(super) sum: f64,
     #[prost(message, repeated, tag = "3")]
-    bucket: Vec<Bucket>,
+    pub(super) bucket: Vec<Bucket>,
     #[prost(double, tag = "4")]
-    count_float: f64,
+    pub(super) count_float: f64,
     #[prost(sint32, tag = "5")]
-    schema: i32,
+    pub(super) schema: i32,
     #[prost(double, tag = "6")]
-    zero_threshold: f64,
+    pub(super) zero_threshold: f64,
     #[prost(uint64, tag = "7")]
-    zero_count: u64,
+    pub(super) zero_count: u64,
     #[prost(double, tag = "8")]
-    zero_count_float: f64,
+    pub(super) zero_count_float: f64,
     #[prost(message, repeated, tag = "9")]
-    negative_span: Vec<proto::BucketSpan>,
+    pub(super) negative_span: Vec<proto::BucketSpan>,
     #[prost(sint64, repeated, packed = "false", tag = "10")]
-    negative_delta: Vec<i64>,
+    pub(super) negative_delta: Vec<i64>,
     #[prost(double, repeated, packed = "false", tag = "11")]
-    negative_count: Vec<f64>,
+    pub(super) negative_count: Vec<f64>,
     #[prost(message, repeated, tag = "12")]
-    positive_span: Vec<proto::BucketSpan>,
+    pub(super) positive_span: Vec<proto::BucketSpan>,
     #[prost(sint64, repeated, tag = "13")]
-    positive_delta: Vec<i64>,
+    pub(super) positive_delta: Vec<i64>,
     #[prost(double, repeated, tag = "14")]
-    positive_count: Vec<f64>,
+    pub(super) positive_count: Vec<f64>,
     #[prost(message, optional, tag = "15")]
-    start: Option<Timestamp>,
+    pub(super) start: Option<Timestamp>,
     #[prost(message, repeated, tag = "16")]
-    exemplars: Vec<ClientExemplar>,
+    pub(super) exemplars: Vec<ClientExemplar>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Bucket {
+pub(super) struct Bucket {
     #[prost(uint64, tag = "1")]
     count: u64,
     #[prost(double, tag = "2")]
@@ -117,7 +117,7 @@ struct Bucket {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ClientExemplar {
+pub(super) struct ClientExemplar {
     #[prost(message, repeated, tag = "1")]
     label: Vec<proto::Label>,
     #[prost(double, tag = "2")]
@@ -127,7 +127,7 @@ struct ClientExemplar {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
-struct Timestamp {
+pub(super) struct Timestamp {
     #[prost(int64, tag = "1")]
     seconds: i64,
     #[prost(int32, tag = "2")]
@@ -143,7 +143,7 @@ const SHAPES: [&str; 6] = [
     "gaugehistogram",
 ];
 
-fn family(shape: &str, metric: Vec<Metric>) -> MetricFamily {
+pub(super) fn family(shape: &str, metric: Vec<Metric>) -> MetricFamily {
     let kind = SHAPES.iter().position(|name| *name == shape).unwrap();
     MetricFamily {
         name: "m".into(),
@@ -154,7 +154,7 @@ fn family(shape: &str, metric: Vec<Metric>) -> MetricFamily {
     }
 }
 
-fn histogram(histogram: ClientHistogram) -> Metric {
+pub(super) fn histogram(histogram: ClientHistogram) -> Metric {
     Metric {
         histogram: Some(histogram),
         ..Metric::default()
@@ -308,7 +308,7 @@ fn summaries_and_classic_histograms_are_read_as_text_would_have_them() {
 }
 
 /// A histogram with both forms and exemplars in both.
-fn both() -> ClientHistogram {
+pub(super) fn native_and_classic() -> ClientHistogram {
     let exemplar = |id: &str, timestamp| ClientExemplar {
         label: vec![label("id", id)],
         value: 1.0,
@@ -352,7 +352,10 @@ fn only_histogram(body: &[u8]) -> (proto::Histogram, usize) {
 
 #[test]
 fn a_native_histogram_is_written_without_its_empty_buckets() {
-    let body = body(&[family("gaugehistogram", vec![histogram(both())])]);
+    let body = body(&[family(
+        "gaugehistogram",
+        vec![histogram(native_and_classic())],
+    )]);
     let (message, exemplars) = only_histogram(&body);
     assert_eq!(exemplars, 1, "that of the native form with a time");
     let expected = proto::Histogram {
@@ -398,7 +401,10 @@ fn a_float_histogram_is_written_with_floats() {
 fn options_say_which_form_of_a_histogram_is_read() {
     let body = body(&[family(
         "histogram",
-        vec![histogram(both()), histogram(both())],
+        vec![
+            histogram(native_and_classic()),
+            histogram(native_and_classic()),
+        ],
     )]);
     let forms = |classic_histograms, native_histograms| {
         let options = ParseOptions {
@@ -446,7 +452,7 @@ fn wrong_messages_are_refused() {
     let mut unit = good.clone();
     unit.unit = "s".into();
     refused(&unit, "unit is no suffix of the metric name");
-    let mut histogram_family = family("histogram", vec![histogram(both())]);
+    let mut histogram_family = family("histogram", vec![histogram(native_and_classic())]);
     let one = histogram_family.metric[0].histogram.as_mut().unwrap();
     one.positive_delta.pop();
     refused(
@@ -470,7 +476,7 @@ fn wrong_messages_are_refused() {
 #[test]
 fn a_body_cut_anywhere_is_refused_or_ends_with_a_family() {
     let families = [
-        family("histogram", vec![histogram(both())]),
+        family("histogram", vec![histogram(native_and_classic())]),
         family("gauge", vec![Metric::default()]),
     ];
     let first = body(&families[..1]).len();
