@@ -109,8 +109,8 @@ fn resumed(body: &[u8], format: Format) {
     };
     let (mut through, mut entered) = (Parser::default(), Parser::default());
     through.start(body, format, options);
-    entered.start(body, format, options);
     loop {
+        entered.start(body, format, options);
         let state: LineState<'_> = through.state(body);
         entered.resume(through.at(), state);
         let (expected, found) = (through.next(body), entered.next(body));

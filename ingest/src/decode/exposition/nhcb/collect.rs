@@ -1,5 +1,7 @@
 //! Turns cumulative counts of classic buckets into a histogram with custom buckets.
 
+use std::cmp::Ordering;
+
 use crate::decode::exposition::histogram::{CUSTOM_SCHEMA, Histogram};
 
 /// Runs of empty buckets up to this long stay in an integer histogram, as in Prometheus.
@@ -24,7 +26,7 @@ impl Unconverted {
 /// What was said about one histogram.
 #[derive(Default, Debug)]
 pub(super) struct Collected {
-    /// Upper bounds, ascending, and cumulative counts.
+    /// Upper bounds and cumulative counts, in the order they came.
     buckets: Vec<(f64, f64)>,
     count: Option<f64>,
     sum: f64,
@@ -43,17 +45,7 @@ impl Collected {
         if count < 0.0 {
             self.wrong = Some("negative count of a bucket");
         }
-        let at = self.buckets.partition_point(|(known, _)| *known < bound);
-        let (before, behind) = self.buckets.split_at(at);
-        if behind.first().is_some_and(|(known, _)| *known <= bound) {
-            // Said twice; the first counts.
-            return;
-        }
-        let is_less = before.last().is_some_and(|(_, before)| count < *before);
-        if is_less || behind.first().is_some_and(|(_, behind)| count > *behind) {
-            self.wrong = Some("counts of buckets are not cumulative");
-        }
-        self.buckets.insert(at, (bound, count));
+        self.buckets.push((bound, count));
     }
 
     pub(super) fn count(&mut self, count: f64) {
@@ -67,11 +59,30 @@ impl Collected {
         self.sum = sum;
     }
 
+    /// Puts the buckets in order; of those that came twice the first counts.
+    ///
+    /// At once, as it is only needed for bodies out of order: a place found for each bucket as it
+    /// comes would let a crafted body move the others once per bucket.
+    fn order(&mut self) -> Result<(), &'static str> {
+        if !self.buckets.is_sorted_by(|(one, _), (next, _)| one < next) {
+            // No bound is NaN.
+            let order = |one: &f64, next: &f64| one.partial_cmp(next).unwrap_or(Ordering::Equal);
+            self.buckets.sort_by(|(one, _), (next, _)| order(one, next));
+            self.buckets.dedup_by(|(next, _), (one, _)| *next <= *one);
+        }
+        let mut pairs = self.buckets.iter().zip(self.buckets.iter().skip(1));
+        if pairs.any(|((_, one), (_, next))| next < one) {
+            return Err("counts of buckets are not cumulative");
+        }
+        Ok(())
+    }
+
     /// Writes the histogram.
     pub(super) fn convert(&mut self, out: &mut Histogram) -> Result<(), &'static str> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
+        self.order()?;
         let last = self.buckets.last().copied();
         let highest = last.map(|(_, count)| count);
         let count = self.count.or(highest).ok_or("neither count nor buckets")?;

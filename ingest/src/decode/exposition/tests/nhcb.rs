@@ -83,6 +83,18 @@ c_bucket{le=\"1\"} 1
 }
 
 #[test]
+fn buckets_may_come_in_any_order_and_twice() {
+    converts(
+        "# TYPE a histogram\na_bucket{le=\"+Inf\"} 7\na_bucket{le=\"2\"} 3\na_bucket{le=\"1\"} 2\n\
+            a_bucket{le=\"2.0\"} 99\na_count 7\n",
+        &[
+            "type a Histogram",
+            "{__name__=\"a\"} 7 [2, -1, 3] 0.0 [(0, 3)] [1.0, 2.0] None",
+        ],
+    );
+}
+
+#[test]
 fn short_runs_of_empty_buckets_stay_in_an_integer_histogram() {
     let buckets = |counts: &[f64]| {
         let lines = counts.iter().enumerate();

@@ -6,8 +6,9 @@ fn each_line(body: &[u8], format: Format, options: ParseOptions) {
     let mut whole = Parser::default();
     let mut other = Parser::default();
     whole.start(body, format, options);
-    other.start(body, format, options);
     loop {
+        // It knows nothing of the lines before.
+        other.start(body, format, options);
         let at = whole.at();
         let state = whole.state(body);
         other.resume(at, state);

@@ -32,6 +32,14 @@ fn conformance_cases_of_openmetrics_have_their_verdicts() {
             if Some(verdict.is_ok()) != expected.as_bool() {
                 wrong.push(format!("{file}: strict {}: {verdict:?}", options.strict));
             }
+            let samples = case["prometheus_textparse"]["samples"]
+                .as_u64()
+                .unwrap_or(0);
+            let read =
+                verdict.map(|entries| entries.iter().filter(|line| line.starts_with('{')).count());
+            if !options.strict && read.is_ok_and(|read| read as u64 != samples) {
+                wrong.push(format!("{file}: other than {samples} samples"));
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
