@@ -42,6 +42,10 @@ const HELPERS: NonZeroUsize = NonZeroUsize::new(3).expect("is not zero");
 /// Who is asked for everything it knows; who of those that are gone is tried.
 const ASKED: NonZeroUsize = NonZeroUsize::new(2).expect("is not zero");
 
+/// After having been refused for its name, an agent is alone for this and the rejoin interval, so that it asks again
+/// before it lets anybody in: without an end, two that are alone could never come together.
+const ALONE_MIN: Duration = Duration::from_secs(15);
+
 /// A change of state that there is not: states go forward, one at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("an agent that is {} does not become {}", from.as_str(), to.as_str())]
@@ -69,7 +73,9 @@ pub(crate) struct Membership {
     events: Events,
     outgoing: Vec<(Arc<str>, Bytes)>,
     random: Random,
-    is_alone: bool,
+    /// Until when this agent is alone because another one has its name.
+    alone_until: Option<Duration>,
+    alone_for: Duration,
     has_left: bool,
     is_changed: bool,
     stats: Arc<Stats>,
@@ -125,7 +131,8 @@ impl Membership {
             events: Events::new(Arc::clone(&stats)),
             outgoing: Vec::new(),
             random,
-            is_alone: false,
+            alone_until: None,
+            alone_for: options.rejoin_interval.max(ALONE_MIN) + ALONE_MIN,
             has_left: false,
             is_changed: true,
             stats,
@@ -143,7 +150,7 @@ impl Membership {
 
     /// Whether this agent is alone because another one has its name.
     pub(crate) const fn is_alone(&self) -> bool {
-        self.is_alone
+        self.alone_until.is_some()
     }
 
     /// Whether the agents that are there have changed since this was last asked.
@@ -219,7 +226,7 @@ impl Membership {
 
     /// Whether `node` may speak at all.
     fn look_at(&self, node: &Node) -> Result<(), Refusal> {
-        if self.is_alone || self.has_left {
+        if self.is_alone() || self.has_left {
             return Err(Refusal::Alone);
         }
         if node.address == self.own().address {
@@ -340,7 +347,7 @@ impl Membership {
         }
         let known = self.known(&node.address);
         let is_known = known.is_some_and(|known| known.state() != foca::State::Down);
-        self.is_alone = false;
+        self.alone_until = None;
         if !is_known {
             // It answers with all the others it knows.
             noted(self.protocol.announce(node.clone(), self.events.at(now)));
@@ -365,14 +372,19 @@ impl Membership {
                 return Heard::Nothing;
             }
             // Those who know this agent already will find out which of the two has to go.
-            Refusal::NameTaken if !self.has_others() => self.is_alone = true,
+            Refusal::NameTaken if !self.has_others() => self.be_alone(now),
             _ => {}
         }
         Heard::Refused(refusal)
     }
 
+    fn be_alone(&mut self, now: Duration) {
+        self.alone_until = Some(now.saturating_add(self.alone_for));
+    }
+
     /// Does what it is time for.
     pub(crate) fn tick(&mut self, now: Duration) {
+        self.alone_until = self.alone_until.filter(|until| *until > now);
         while let Some(timer) = self.events.ended(now) {
             let done = self.protocol.handle_timer(timer, self.events.at(now));
             noted(done);
@@ -382,7 +394,8 @@ impl Membership {
 
     /// When [`Self::tick`] has something to do.
     pub(crate) fn next(&self) -> Option<Duration> {
-        self.events.next()
+        let all = [self.events.next(), self.alone_until];
+        all.into_iter().flatten().min()
     }
 
     /// Becomes another state, and tells the others.
@@ -448,7 +461,7 @@ impl Membership {
             }
         }
         if let Some(elder) = self.elder() {
-            self.go_alone(&elder);
+            self.go_alone(&elder, now);
         }
         let all = self.protocol.iter_members();
         let suspects = all.filter(|member| member.state() == foca::State::Suspect);
@@ -465,7 +478,7 @@ impl Membership {
     }
 
     /// Leaves the others because one of them has the name, and goes on by itself.
-    fn go_alone(&mut self, elder: &str) {
+    fn go_alone(&mut self, elder: &str, now: Duration) {
         let name = &self.own().name;
         tracing::error!(%name, elder, "another agent has this name: this one goes on alone");
         count(&self.stats.conflicts);
@@ -473,7 +486,7 @@ impl Membership {
         let own = self.own().later();
         self.protocol = Foca::new(own, self.config.clone(), self.random.fork(), WireCodec);
         self.events = Events::new(Arc::clone(&self.stats));
-        self.is_alone = true;
+        self.be_alone(now);
         self.is_changed = true;
     }
 }

@@ -79,6 +79,12 @@ impl Ownership {
         self.0.version.send_replace(version);
     }
 
+    /// Whether this is what is known already: a renewed identity, say, is no news to who asks here.
+    pub(crate) fn is_of(&self, peers: &[Peer], is_ready: bool) -> bool {
+        let known = self.0.known.read();
+        known.is_ready == is_ready && known.peers == peers
+    }
+
     /// Whether there is a cluster.
     #[must_use]
     pub fn is_on(&self) -> bool {

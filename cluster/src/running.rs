@@ -9,12 +9,13 @@
 //! # Failure
 //! - An agent that finds nobody goes on alone and tries again, ever more seldom, down to the rejoin interval.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::membership::{Heard, InvalidTransition, Membership};
+use crate::membership::{Heard, InvalidTransition, MEMBERS_MAX, Membership};
 use crate::node::State;
 use crate::options::{InvalidOption, Options};
 use crate::ownership::{Known, Ownership, Peer};
@@ -43,6 +44,8 @@ struct Joining {
     backoff_min: Duration,
     next: Option<Duration>,
     random: Random,
+    /// Whom it was said hello to, until it was to all: who finds one that is gone tries another next time.
+    tried: BTreeSet<Arc<str>>,
     /// What was last said of it in the log.
     said: Option<Refusal>,
 }
@@ -59,6 +62,32 @@ impl Joining {
         };
         self.backoff = self.backoff.saturating_mul(2);
         self.next = (!self.interval.is_zero()).then(|| now.saturating_add(wait));
+    }
+
+    /// Some of these addresses, all of them in turn.
+    fn choose(&mut self, mut all: Vec<Arc<str>>) -> Vec<Arc<str>> {
+        all.sort_unstable();
+        all.dedup();
+        all.truncate(MEMBERS_MAX);
+        let count = match self.peers_max {
+            0 => all.len(),
+            most => most,
+        };
+        let (mut tried, mut rest): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|address| self.tried.contains(address));
+        if rest.is_empty() {
+            std::mem::swap(&mut tried, &mut rest);
+        }
+        let is_last = rest.len() <= count;
+        let mut chosen = self.random.some_of(rest, count);
+        let more = count - chosen.len();
+        chosen.extend(self.random.some_of(tried, more));
+        if is_last {
+            self.tried.clear();
+        }
+        self.tried.extend(chosen.iter().cloned());
+        chosen
     }
 }
 
@@ -95,6 +124,7 @@ impl<T: Transport> Cluster<T> {
             backoff_min: backoff,
             next: options.has_join_addresses.then_some(now),
             random: Random::new(options.seed.rotate_left(32)),
+            tried: BTreeSet::new(),
             said: None,
         };
         let mut readiness = Readiness::new(options.wait_for_size, options.wait_timeout, now);
@@ -166,14 +196,8 @@ impl<T: Transport> Cluster<T> {
         let own = &self.membership.own().address;
         let mut others = addresses;
         others.retain(|address| address != own);
-        others.sort_unstable();
-        others.dedup();
-        let count = match self.joining.peers_max {
-            0 => others.len(),
-            most => most,
-        };
         let hello = self.membership.hello();
-        for address in self.joining.random.some_of(others, count) {
+        for address in self.joining.choose(others) {
             self.transport.send(&address, hello.clone());
         }
         self.settle(now);
@@ -243,7 +267,6 @@ impl<T: Transport> Cluster<T> {
 
     fn publish(&mut self, now: Duration) {
         self.is_stale = false;
-        self.notify_at = now.saturating_add(self.notify_interval);
         let own = Arc::clone(&self.membership.own().address);
         let nodes = self.membership.nodes().into_iter();
         let peers: Vec<Peer> = nodes
@@ -254,6 +277,10 @@ impl<T: Transport> Cluster<T> {
                 state: node.state,
             })
             .collect();
+        if self.ownership.is_of(&peers, self.was_ready) {
+            return;
+        }
+        self.notify_at = now.saturating_add(self.notify_interval);
         let at_work = peers.iter().filter(|peer| peer.state == State::Participant);
         let ring = Ring::new(at_work.map(|peer| Arc::clone(&peer.name)));
         self.ownership.publish(Known {

@@ -7,3 +7,6 @@
     clippy::print_stdout,
     reason = "a panic is how a test fails"
 )]
+
+mod few;
+mod simulation;
