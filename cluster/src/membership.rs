@@ -218,7 +218,7 @@ impl Membership {
         }
         match content {
             Content::Gossip(bytes) => self.gossip(bytes, now),
-            Content::Hello(node) => self.hello_from(&node).map(Some),
+            Content::Hello(node) => self.hello_from(&node, now).map(Some),
             Content::News { node, is_gone } => self.news(node, is_gone, now),
             Content::Known(_) | Content::Refused(_) => Err(Refusal::Malformed),
         }
@@ -258,17 +258,26 @@ impl Membership {
         }
     }
 
-    fn hello_from(&self, node: &Node) -> Result<Node, Refusal> {
+    fn hello_from(&mut self, node: &Node, now: Duration) -> Result<Node, Refusal> {
         if node == self.own() {
             // By another address than the advertised one.
             return Ok(node.clone());
         }
         self.look_at(node)?;
-        let mut others = self.protocol.iter_members().map(Member::id);
-        if node.is_namesake(self.own()) || others.any(|other| node.is_namesake(other)) {
+        if node.is_namesake(self.own()) && node.is_elder(self.own()) && !self.has_others() {
+            // Were it refused for its name, both could be alone, each for the other's.
+            self.go_alone(&node.address, now);
+            return Err(Refusal::Alone);
+        }
+        let others = self.protocol.iter_members().map(Member::id);
+        let namesake = others
+            .chain([self.own()])
+            .find(|other| node.is_namesake(other));
+        if let Some(namesake) = namesake {
+            let started_ms = namesake.started_ms;
             tracing::warn!(name = %node.name, address = %node.address, "not let in: its name is taken");
             count(&self.stats.conflicts);
-            return Err(Refusal::NameTaken);
+            return Err(Refusal::NameTaken { started_ms });
         }
         count(&self.stats.welcomed);
         Ok(self.own().clone())
@@ -324,13 +333,13 @@ impl Membership {
     }
 
     /// Takes the answer to an own message.
-    pub(crate) fn answered(&mut self, bytes: &[u8], now: Duration) -> Heard {
+    pub(crate) fn answered(&mut self, address: &str, bytes: &[u8], now: Duration) -> Heard {
         if bytes.is_empty() || self.has_left {
             return Heard::Nothing;
         }
         let heard = match open(bytes) {
             Ok((cluster, Content::Known(node))) if cluster == self.cluster => self.knows(node, now),
-            Ok((_, Content::Refused(refusal))) => self.refused(refusal, now),
+            Ok((_, Content::Refused(refusal))) => self.refused(address, refusal, now),
             _ => {
                 count(&self.stats.malformed);
                 Heard::Nothing
@@ -357,7 +366,7 @@ impl Membership {
         Heard::LetIn
     }
 
-    fn refused(&mut self, refusal: Refusal, now: Duration) -> Heard {
+    fn refused(&mut self, address: &str, refusal: Refusal, now: Duration) -> Heard {
         count(&self.stats.refused_by_others);
         match refusal {
             Refusal::Stale {
@@ -371,8 +380,11 @@ impl Membership {
                 }
                 return Heard::Nothing;
             }
-            // Those who know this agent already will find out which of the two has to go.
-            Refusal::NameTaken if !self.has_others() => self.be_alone(now),
+            Refusal::NameTaken { .. } if !self.has_others() => self.be_alone(now),
+            // Both are in a cluster, and the two clusters cannot come together as long as both stay.
+            Refusal::NameTaken { started_ms } if started_ms < self.own().started_ms => {
+                self.go_alone(address, now);
+            }
             _ => {}
         }
         Heard::Refused(refusal)
@@ -478,9 +490,9 @@ impl Membership {
     }
 
     /// Leaves the others because one of them has the name, and goes on by itself.
-    fn go_alone(&mut self, elder: &str, now: Duration) {
+    fn go_alone(&mut self, seen_at: &str, now: Duration) {
         let name = &self.own().name;
-        tracing::error!(%name, elder, "another agent has this name: this one goes on alone");
+        tracing::error!(%name, seen_at, "another agent has this name: this one goes on alone");
         count(&self.stats.conflicts);
         self.tell(true);
         let own = self.own().later();

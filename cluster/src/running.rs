@@ -178,7 +178,7 @@ impl<T: Transport> Cluster<T> {
 
     /// Takes the answer of who is at `address` to an own message.
     pub fn answered(&mut self, address: &str, answer: &[u8], now: Duration) {
-        match self.membership.answered(answer, now) {
+        match self.membership.answered(address, answer, now) {
             Heard::Nothing => {}
             Heard::LetIn => self.joining.said = None,
             Heard::Refused(refusal) => {

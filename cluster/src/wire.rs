@@ -15,7 +15,7 @@
 //! | 1 hello | node: lets itself be let in |
 //! | 2 news | 1 B whether it is gone, node: what an agent says of itself |
 //! | 16 known | node: who answers |
-//! | 17 refused | 1 B reason, 8 B + 4 B age |
+//! | 17 refused | 1 B reason, 8 B start and 4 B version of whom it is about |
 //!
 //! A node is name, address, start (8 B), version (4 B), state (1 B). A member is a node, incarnation (2 B), state (1 B).
 //!
@@ -64,7 +64,10 @@ pub enum Refusal {
     /// It is of another cluster.
     OtherCluster,
     /// Another agent has the name.
-    NameTaken,
+    NameTaken {
+        /// When that one began.
+        started_ms: u64,
+    },
     /// Another agent has the address.
     AddressTaken,
     /// Who is asked is alone because another agent has its name, or is about to leave.
@@ -87,7 +90,7 @@ impl Refusal {
         match self {
             Self::Malformed => "the message cannot be understood",
             Self::OtherCluster => "the cluster has another name (--cluster.name)",
-            Self::NameTaken => "another agent has the name (--cluster.node-name)",
+            Self::NameTaken { .. } => "another agent has the name (--cluster.node-name)",
             Self::AddressTaken => "another agent has the address (--cluster.advertise-address)",
             Self::Alone => "the agent that was asked is alone",
             Self::Full => "the cluster has as many agents as it can",
@@ -227,7 +230,7 @@ fn put_refusal(into: &mut impl BufMut, refusal: Refusal) {
     let (reason, started_ms, version) = match refusal {
         Refusal::Malformed => (0, 0, 0),
         Refusal::OtherCluster => (1, 0, 0),
-        Refusal::NameTaken => (2, 0, 0),
+        Refusal::NameTaken { started_ms } => (2, started_ms, 0),
         Refusal::AddressTaken => (3, 0, 0),
         Refusal::Alone => (4, 0, 0),
         Refusal::Full => (5, 0, 0),
@@ -281,7 +284,7 @@ fn refusal(from: &mut impl Buf) -> Result<Refusal, Malformed> {
     Ok(match reason {
         0 => Refusal::Malformed,
         1 => Refusal::OtherCluster,
-        2 => Refusal::NameTaken,
+        2 => Refusal::NameTaken { started_ms },
         3 => Refusal::AddressTaken,
         4 => Refusal::Alone,
         5 => Refusal::Full,

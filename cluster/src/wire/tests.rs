@@ -29,7 +29,7 @@ fn contents() -> Vec<Content<'static>> {
         },
         Content::Known(node),
         Content::Refused(stale),
-        Content::Refused(Refusal::NameTaken),
+        Content::Refused(Refusal::NameTaken { started_ms: 8 }),
     ]
 }
 

@@ -486,7 +486,7 @@ impl World<'_> {
                 return Err(format!("{} sees {peers:?} of {there:?}", one.name));
             }
         }
-        for key in &self.keys {
+        for key in self.keys.iter().filter(|_| !together.is_empty()) {
             let locals = together.iter().filter(|one| one.ownership.is_local(*key));
             let locals: Vec<&str> = locals.map(|one| one.name.as_str()).collect();
             let owners = together.iter().map(|one| one.ownership.owner(*key));
