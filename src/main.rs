@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod cluster;
 mod completions;
 mod component;
 mod convert;

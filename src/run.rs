@@ -1,6 +1,6 @@
 //! Turns a command line and signals into a running agent and its orderly end.
 //!
-//! Start: see `agent::Controller`. Stop, in the direction of the flow: stop accepting, ship until the
+//! Start: see `agent::Controller`. Stop, in the direction of the flow: tell the cluster, stop accepting, ship until the
 //! deadline, commit and save positions, end.
 //!
 //! # Failure
@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use wal::{IoEngine, SystemClock};
 
 use crate::agent::{Controller, Event, Files, Ground, Loaded, View};
+use crate::cluster::{self, Clustering};
 use crate::component::Facts;
 use crate::graph::{Host, Seen, Watcher};
 use crate::server::Server;
@@ -219,7 +220,12 @@ fn control_thread(
         server: server.stats(),
     };
     let about = about(options, clock.unix_ms(), threads);
-    let view = Arc::new(View::new(about, told, nothing));
+    let own = server.address()?;
+    let flags = &options.flags.cluster;
+    let clustering = cluster::Settings::of(flags, own, &about.hostname, about.started_ms)?;
+    let clustering = clustering.map(|settings| Clustering::start(settings, &clock, runtime));
+    let clustering = clustering.transpose()?;
+    let view = Arc::new(View::new(about, clustering.clone(), told, nothing));
     let web = Arc::new(Web::new(
         view.clone(),
         options.ui_path_prefix.clone(),
@@ -243,6 +249,9 @@ fn control_thread(
         server: server.stats(),
     };
     let controller = Controller::start(loaded, ground, view, server)?;
+    if let Some(clustering) = &clustering {
+        runtime.block_on(clustering.participate());
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         io_engine = engine.as_str(),
@@ -251,6 +260,9 @@ fn control_thread(
         "Penstock is running"
     );
     let ended = controller.run(&mut events, &mut seen_rx, runtime);
+    if let Some(clustering) = &clustering {
+        runtime.block_on(clustering.leave());
+    }
     serving.abort();
     shipping.shutdown_background();
     ended

@@ -71,7 +71,6 @@ pub(crate) struct RunFlags {
 
 /// Which agents share the work, and how they find each other.
 #[derive(Debug, Args)]
-#[allow(dead_code, reason = "some are for what is not there yet")]
 pub(crate) struct ClusterFlags {
     /// Share the work with other agents.
     #[arg(id = "cluster.enabled", long = "cluster.enabled", value_name = "BOOL",
@@ -251,10 +250,6 @@ impl RunFlags {
     fn warnings(&self) -> Vec<String> {
         let flags = &self.without_meaning;
         let mut warnings = Vec::new();
-        if self.cluster.enabled {
-            let warning = "--cluster.enabled has no effect: agents do not share their work yet";
-            warnings.push(warning.to_owned());
-        }
         let given = [
             ("server.http.memory-addr", flags.memory_addr.is_some()),
             ("server.http.enable-pprof", flags.enable_pprof.is_some()),
@@ -330,7 +325,7 @@ mod tests {
         assert_eq!(flags.cluster.join_addresses, ["a:1", "b:2"]);
         assert_eq!(flags.cluster.wait_timeout, Duration::from_secs(300));
         let warnings = flags.warnings();
-        assert_eq!(warnings.len(), 7);
+        assert_eq!(warnings.len(), 6);
         assert!(warnings.contains(&"--windows.priority has no meaning here".to_owned()));
         assert!(flags.check().is_ok());
     }

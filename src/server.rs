@@ -121,6 +121,14 @@ impl Server {
         })
     }
 
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
+        self.listener.local_addr().context("the own address")
+    }
+
     /// Its numbers.
     pub(crate) fn stats(&self) -> Arc<ServerStats> {
         Arc::clone(&self.stats)
@@ -243,14 +251,14 @@ async fn respond(
     let own = Deadline::current().unwrap_or_else(|| Arc::clone(connection));
     let held = (!Arc::ptr_eq(&own, connection)).then(|| Held::new(connection));
     own.pause();
-    let (parts, _) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let head = Head {
         method: parts.method,
         uri: parts.uri,
         headers: parts.headers,
     };
     let secured = Arc::clone(&shared.secured.borrow());
-    let mut answer = routes::answer(head, &secured, &shared.stats, &shared.web).await;
+    let mut answer = routes::answer(head, body, &secured, &shared.stats, &shared.web).await;
     own.restart();
     answer.body_mut().watch(&own, held);
     answer

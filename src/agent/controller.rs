@@ -156,6 +156,10 @@ impl Controller {
                     }
                 }
                 Next::Event(Some(Event::Stop { deadline, hurried })) => {
+                    if let Some(clustering) = self.view.clustering() {
+                        // Before anything is closed here, others take over.
+                        runtime.block_on(clustering.terminate());
+                    }
                     return self.agent.stop(deadline, hurried);
                 }
                 Next::Event(None) => {

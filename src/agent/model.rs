@@ -9,10 +9,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::controller::Event;
 use super::view::{Component, View};
+use crate::cluster::Clustering;
 use crate::graph::{Health, HealthState, within};
 use crate::telemetry::families::Families;
-use crate::telemetry::load;
 use crate::telemetry::metrics::Sources;
+use crate::telemetry::{cluster, load};
 use crate::web::{AgentInfo, Argument, ConfigInfo, Detail, Edge, Model, Peer, Reloaded, Summary};
 
 /// Lines that wait for one who looks at what passes.
@@ -206,6 +207,7 @@ impl Model for View {
         let load = self.load();
         let mut about = self.about();
         about.live_debugging = self.is_debugged();
+        about.clustering = View::clustering(self).is_some();
         about.config = ConfigInfo {
             path: load.path,
             sha256: load.sha256,
@@ -217,7 +219,19 @@ impl Model for View {
     }
 
     fn peers(&self) -> Vec<Peer> {
-        Vec::new()
+        let clustering = View::clustering(self);
+        let peers = clustering.map(|clustering| clustering.ownership().peers());
+        let peers = peers.unwrap_or_default().into_iter().map(|peer| Peer {
+            name: peer.name.to_string(),
+            addr: peer.address.to_string(),
+            is_self: peer.is_self,
+            state: peer.state.as_str().to_owned(),
+        });
+        peers.collect()
+    }
+
+    fn clustering(&self) -> Option<&Clustering> {
+        View::clustering(self)
     }
 
     fn debug(&self, id: &str, probability: f64, filter: &str) -> Option<mpsc::Receiver<String>> {
@@ -260,7 +274,12 @@ impl Model for View {
                     .state
             })
             .collect();
-        load::collect(families, &self.load(), &states);
+        let clustering = View::clustering(self);
+        let name = clustering.map(Clustering::name);
+        load::collect(families, &self.load(), &states, name);
+        if let Some(clustering) = clustering {
+            cluster::collect(families, clustering);
+        }
     }
 
     fn is_ready(&self) -> bool {

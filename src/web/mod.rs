@@ -47,6 +47,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
+use crate::cluster::Clustering;
 use crate::component::EXPORTER_SELF;
 use crate::graph::HealthState;
 use crate::server::{Answer, json, metrics, text};
@@ -127,6 +128,11 @@ impl Web {
         sick.map(|one| one.name).collect()
     }
 
+    /// The cluster, if there is one.
+    pub(crate) fn clustering(&self) -> Option<&Clustering> {
+        self.model.clustering()
+    }
+
     pub(crate) fn sources(&self) -> Arc<Sources> {
         self.model.sources()
     }
@@ -184,6 +190,7 @@ impl Web {
                 None => not_found(),
             },
             ("peers", "") => json(&json::peers(&self.model.peers())),
+            ("cluster", "") => json(&json::cluster(self.clustering())),
             ("graph", module) => self.streams.graph(&self.model, module, asked),
             ("debug", id) => self.streams.debug(&self.model, id, asked),
             ("agent", "") => self.agent(),

@@ -14,9 +14,6 @@ use super::plan::{Fault, Plan};
 const LOAD: Duration = Duration::from_millis(300);
 /// Between telling that it is about to leave and leaving.
 const TERMINATING: Duration = Duration::from_secs(2);
-/// How long agreement may take once all is calm: a round of suspicion, being alone for the name of one that is gone
-/// by now, the rejoin interval with its backoff, and a few rounds of trying those that were held for gone.
-const AGREED_WITHIN: Duration = Duration::from_secs(240);
 /// How long they have to keep to it.
 const KEPT_FOR: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -428,7 +425,7 @@ impl World<'_> {
             }
             let problem = outcome.err().unwrap_or_default();
             let waited = agreed - calm_at;
-            assert!(waited < AGREED_WITHIN, "{problem}\n{:?}", self.plan);
+            assert!(waited < self.agreed_within(), "{problem}\n{:?}", self.plan);
             self.run_until(self.now + LOOK_EVERY);
         }
         self.lived.seconds_to_agree = (agreed - calm_at).as_secs();
@@ -441,6 +438,18 @@ impl World<'_> {
         self.lived.lost = self.network.lost;
         self.lived.doubled = self.network.doubled;
         self.lived
+    }
+
+    /// How long agreement may take once all is calm: a round of suspicion and a few of trying those that were held
+    /// for gone, twice the rejoin interval for one that is alone for a name that is free by now, and as many as
+    /// it takes to say hello to every address.
+    fn agreed_within(&self) -> Duration {
+        let rounds = match self.plan.join_peers_max {
+            0 => 1,
+            most => self.addresses.len().div_ceil(most),
+        };
+        let rounds = u32::try_from(rounds + 2).unwrap();
+        Duration::from_secs(90) + self.plan.rejoin_interval * rounds
     }
 
     fn versions(&self) -> Vec<u64> {
