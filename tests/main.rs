@@ -11,6 +11,7 @@
 mod account;
 mod bad_input;
 mod browser;
+mod cluster;
 mod commands;
 mod common;
 mod components;
