@@ -67,7 +67,10 @@ where
     };
     let status = match answer.refusal {
         None => StatusCode::OK,
-        Some(Refusal::Malformed) => StatusCode::BAD_REQUEST,
+        Some(Refusal::Malformed) => {
+            let problem = format!("{}\n", Refusal::Malformed.as_str());
+            return text(StatusCode::BAD_REQUEST, problem);
+        }
         Some(_) => StatusCode::CONFLICT,
     };
     fresh(whole(
