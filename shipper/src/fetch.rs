@@ -6,6 +6,7 @@
 //! - Anything but a 200, and with text where a text is wanted, is an error in words, without secrets and
 //!   without the URL.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub struct Request<'r> {
     pub timeout: Duration,
     /// Credentials, certificates and the way there.
     pub http: &'r HttpOptions,
+    /// The socket of the machine that the server listens on; none: it is at the host of the url.
+    pub unix_socket: Option<&'r Path>,
     /// Most bytes of the answer.
     pub answer_bytes_max: u64,
 }
@@ -48,7 +51,7 @@ pub async fn fetch(request: Request<'_>) -> Result<String, String> {
 
 async fn ask(request: &Request<'_>) -> Result<String, String> {
     let answer = open(request).await?;
-    text(answer, request.answer_bytes_max).await
+    answer.text(request.answer_bytes_max).await
 }
 
 /// An answer whose body is read as it comes.
@@ -58,7 +61,12 @@ pub struct Answer(Response);
 impl Answer {
     /// What its body is; nothing where the server does not say.
     pub fn content_type(&self) -> Option<&str> {
-        self.0.headers().get(CONTENT_TYPE)?.to_str().ok()
+        self.header(CONTENT_TYPE.as_str())
+    }
+
+    /// The value of a header; nothing where it is not there, or is no text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.0.headers().get(name)?.to_str().ok()
     }
 
     /// Where it came from after redirects.
@@ -74,6 +82,21 @@ impl Answer {
         let chunk = self.0.chunk().await;
         chunk.map_err(|error| error.without_url().to_string())
     }
+
+    /// All of its body as text.
+    ///
+    /// # Errors
+    /// There is no more of it, there is more of it than `bytes_max`, or it is no text.
+    pub async fn text(mut self, bytes_max: u64) -> Result<String, String> {
+        let mut all = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            all.extend_from_slice(&chunk);
+            if all.len() as u64 > bytes_max {
+                return Err(format!("the answer has more than {bytes_max} bytes"));
+            }
+        }
+        String::from_utf8(all).map_err(|_| "the answer is not UTF-8".to_owned())
+    }
 }
 
 /// Asks once. The timeout covers the body; its length is the caller's matter.
@@ -84,6 +107,7 @@ pub async fn open(request: &Request<'_>) -> Result<Answer, String> {
     let setup = Setup {
         timeout: request.timeout,
         connections: 0,
+        unix_socket: request.unix_socket.map(Path::to_owned),
         clock: SystemClock::shared(),
     };
     let client = HttpClient::new(request.http, setup)?;
@@ -105,16 +129,4 @@ pub async fn open(request: &Request<'_>) -> Result<Answer, String> {
         return Err(format!("the answer is {}", answer.status()));
     }
     Ok(Answer(answer))
-}
-
-/// The body as text.
-async fn text(mut answer: Answer, bytes_max: u64) -> Result<String, String> {
-    let mut all = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
-        all.extend_from_slice(&chunk);
-        if all.len() as u64 > bytes_max {
-            return Err(format!("the answer has more than {bytes_max} bytes"));
-        }
-    }
-    String::from_utf8(all).map_err(|_| "the answer is not UTF-8".to_owned())
 }
