@@ -10,6 +10,7 @@ mod completions;
 mod component;
 mod convert;
 mod demo;
+mod discovery;
 mod format;
 mod graph;
 mod run;

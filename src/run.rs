@@ -216,6 +216,7 @@ fn control_thread(
         receivers: Vec::new(),
         relabels: Vec::new(),
         endpoints: Vec::new(),
+        discoveries: Vec::new(),
         server: server.stats(),
     };
     let about = about(options, clock.unix_ms(), threads);

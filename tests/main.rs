@@ -16,6 +16,7 @@ mod common;
 mod components;
 mod demo;
 mod device;
+mod discovery;
 mod full_disk;
 mod isolation;
 mod kill;

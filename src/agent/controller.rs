@@ -21,9 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Agent, Files, Ground, LoadState, Problems, View};
 use crate::component::{HttpService, Logging, Role};
-use crate::graph::{Graph, Host, Seen};
+use crate::graph::{Graph, Host, Saw, Seen};
 use crate::server::Server;
 use crate::telemetry::logs;
+use crate::telemetry::metrics::Sources;
 
 /// What the controller is told.
 #[derive(Debug)]
@@ -119,7 +120,7 @@ impl Controller {
                 .stop(Duration::ZERO, oneshot::channel().1)?;
             return Err(first);
         }
-        controller.view.runs(controller.agent.sources());
+        controller.view.runs(controller.sources());
         controller.view.show(&controller.graph, &problems);
         controller.view.loaded(loaded.state);
         Ok(controller)
@@ -167,6 +168,14 @@ impl Controller {
         }
     }
 
+    /// Everything that has numbers.
+    fn sources(&self) -> Sources {
+        Sources {
+            discoveries: self.graph.discoveries(),
+            ..self.agent.sources()
+        }
+    }
+
     /// Reads the files again.
     fn reload(&mut self) -> Result<(), String> {
         let mut state = LoadState::of(&self.files.path);
@@ -194,7 +203,7 @@ impl Controller {
     fn seen(&mut self, seen: Seen) {
         tracing::debug!(
             component = seen.id,
-            is_there = seen.files.is_ok(),
+            is_there = !matches!(seen.what, Saw::Files(Err(_))),
             "changed outside"
         );
         let wrong = self.graph.seen(seen);
@@ -222,7 +231,7 @@ impl Controller {
             }
         }
         problems.extend(self.agent.apply(&self.graph.asked()));
-        self.view.runs(self.agent.sources());
+        self.view.runs(self.sources());
         self.view.show(&self.graph, &problems);
         problems
     }

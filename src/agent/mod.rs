@@ -384,6 +384,7 @@ impl Agent {
             endpoints: writers()
                 .flat_map(|(id, writer)| writer.sources(id))
                 .collect(),
+            discoveries: Vec::new(),
             server: self.ground.server.clone(),
         }
     }

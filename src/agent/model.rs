@@ -53,6 +53,18 @@ impl View {
         (summaries, module.is_empty() || exists)
     }
 
+    /// What is known of a component beside its arguments and exports.
+    fn debug_info(&self, id: &str) -> Vec<Argument> {
+        let sources = self.sources();
+        let found = sources.discoveries.iter().find(|stats| stats.id == id);
+        let shown = found.map(|stats| stats.debug_info()).unwrap_or_default();
+        let shown = shown.into_iter().map(|(name, value)| Argument::Attribute {
+            name: name.to_owned(),
+            value,
+        });
+        shown.collect()
+    }
+
     fn summary(
         &self,
         of: &Component,
@@ -193,7 +205,7 @@ impl Model for View {
             exports: exports
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
-            debug_info: Vec::new(),
+            debug_info: self.debug_info(id),
             created_module_ids: found.modules.clone(),
         })
     }

@@ -9,6 +9,7 @@
 
 mod content;
 mod definition;
+pub(crate) mod discovery;
 mod document;
 mod echo;
 mod exporter_self;
@@ -21,6 +22,7 @@ mod receive_limits;
 mod receive_tenants;
 mod relabel;
 mod relabel_rule;
+mod relabel_targets;
 mod remote_write;
 mod tls_server;
 mod tracing_block;
@@ -28,6 +30,8 @@ mod tracing_block;
 use std::sync::Arc;
 
 use config::{BodyReader, Capsule, CapsuleKind, Handle, Object, Value};
+
+use crate::discovery::Discovery;
 
 pub(crate) use content::{
     Content, Fetch, GitFetch, GitLogin, HttpFetch, read_import_file, read_import_git,
@@ -40,6 +44,7 @@ pub(crate) use http_service::{HttpService, PathAuth};
 pub(crate) use logging::{Logging, Logs};
 pub(crate) use receive_http::ReceiveHttp;
 pub(crate) use relabel::Relabel;
+pub(crate) use relabel_targets::RelabelTargets;
 pub(crate) use remote_write::{RemoteWrite, WalOptions};
 
 /// What a `receiver` export stands for: the component that takes metrics.
@@ -102,6 +107,10 @@ pub(crate) enum Role {
     Content(Content),
     /// The agent's own metrics as a target.
     ExporterSelf,
+    /// Targets from elsewhere, looked for again and again.
+    Discovery(Discovery),
+    /// Targets made of others.
+    RelabelTargets(RelabelTargets),
 }
 
 impl Role {
@@ -114,7 +123,7 @@ impl Role {
         }
     }
 
-    /// What others may refer to, apart from contents that are fetched. `receiver` is the component's.
+    /// What others may refer to, apart from contents and targets that are looked for. `receiver` is the component's.
     pub(crate) fn exports(&self, receiver: &Arc<MetricsReceiver>, facts: &Facts) -> Object {
         let capsule = || Value::from(Capsule::new(MetricsReceiver::KIND, receiver.clone()));
         let mut exports = Object::new();
@@ -130,12 +139,17 @@ impl Role {
                 let targets = exporter_self::targets(&receiver.id, facts);
                 exports.insert("targets".to_owned(), targets);
             }
+            Self::RelabelTargets(relabel) => {
+                exports.insert("output".to_owned(), relabel.output.clone());
+                exports.insert("rules".to_owned(), relabel.rules.clone());
+            }
             Self::Logging(_)
             | Self::Http(_)
             | Self::LiveDebugging(_)
             | Self::Tracing
             | Self::Receiver(_)
-            | Self::Content(_) => {}
+            | Self::Content(_)
+            | Self::Discovery(_) => {}
         }
         exports
     }

@@ -9,6 +9,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+mod discovery;
+
 /// A graph whose outside is real.
 struct Bed {
     runtime: Runtime,

@@ -6,6 +6,7 @@
 
 mod receiver;
 mod relabel;
+mod targets;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +19,7 @@ use wal::{IoEngine, SYNC_SECONDS_BOUNDS, SharedClock, Store};
 
 use super::families::{Durations, Families, Group, float};
 use super::{process, secure};
+use crate::discovery;
 use crate::server::ServerStats;
 
 /// A store and the component it belongs to.
@@ -56,6 +58,7 @@ pub(crate) struct Sources {
     pub(crate) receivers: Vec<ReceiverSource>,
     pub(crate) relabels: Vec<Arc<Stage>>,
     pub(crate) endpoints: Vec<EndpointSource>,
+    pub(crate) discoveries: Vec<Arc<discovery::Stats>>,
     pub(crate) server: Arc<ServerStats>,
 }
 
@@ -81,6 +84,9 @@ impl Sources {
         }
         for stage in &self.relabels {
             relabel::collect(&mut families, stage);
+        }
+        for found in &self.discoveries {
+            targets::collect(&mut families, found);
         }
         for store in &self.stores {
             collect_store(&mut families, store);

@@ -53,6 +53,7 @@ impl Model for Fake {
             relabels: Vec::new(),
             receivers: Vec::new(),
             endpoints: Vec::new(),
+            discoveries: Vec::new(),
             server: Arc::clone(&self.server),
         })
     }
