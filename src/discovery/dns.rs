@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::ResolverConfig;
+use hickory_resolver::config::{ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio::task::JoinSet;
@@ -89,7 +89,9 @@ impl Look {
                 .map_err(|error| format!("cannot read the system's DNS configuration: {error}"))?,
         };
         let mut builder = builder;
-        builder.options_mut().cache_size = 0;
+        let options = builder.options_mut();
+        options.cache_size = 0;
+        options.use_hosts_file = ResolveHosts::Never;
         let built = builder.build();
         built.map_err(|error| format!("cannot ask the system's DNS servers: {error}"))
     }
