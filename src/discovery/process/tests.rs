@@ -167,7 +167,7 @@ fn processes_get_the_labels_of_their_containers_which_stay_too() {
             ("x", "own"),
         ],
         &[("__container_id__", "c2"), ("__process_pid__", "2")],
-        &[("__container_id__", "c9"), ("__process_pid__", "3")],
+        &[("__container_id__", "other://c9"), ("__process_pid__", "3")],
         &[("__process_pid__", "4")],
     ]);
     let containers = targets(&[
@@ -187,7 +187,7 @@ fn processes_get_the_labels_of_their_containers_which_stay_too() {
             "__container_id__=c1 __meta_docker_container_id=c1 __process_pid__=1 x=theirs",
             "__container_id__=c2 __meta_kubernetes_pod_container_id=containerd://c2 \
              __process_pid__=2 y=2",
-            "__container_id__=c9 __process_pid__=3",
+            "__container_id__=other://c9 __process_pid__=3",
             "__process_pid__=4",
             "__meta_docker_container_id=c1 x=theirs",
             "__meta_kubernetes_pod_container_id=containerd://c2 y=2",
