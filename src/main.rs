@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod cluster;
 mod completions;
 mod component;
 mod convert;
 mod demo;
+mod discovery;
 mod format;
 mod graph;
 mod run;

@@ -1,6 +1,6 @@
 //! Turns a command line and signals into a running agent and its orderly end.
 //!
-//! Start: see `agent::Controller`. Stop, in the direction of the flow: stop accepting, ship until the
+//! Start: see `agent::Controller`. Stop, in the direction of the flow: tell the cluster, stop accepting, ship until the
 //! deadline, commit and save positions, end.
 //!
 //! # Failure
@@ -12,19 +12,21 @@
 //! starts and stops everything. Ingest shards are threads of their own; shipping has its own runtime;
 //! every store has a keeper and, without io_uring, a committer thread.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::cluster::Ownership;
 use anyhow::{Context, bail};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use wal::{IoEngine, SystemClock};
+use wal::{IoEngine, SharedClock, SystemClock};
 
-use crate::agent::{Controller, Event, Files, Ground, Loaded, View};
+use crate::agent::{Controller, Event, Files, Ground, Loaded, Memory, View};
+use crate::cluster::{self, Clustering};
 use crate::component::Facts;
 use crate::graph::{Host, Seen, Watcher};
 use crate::server::Server;
@@ -55,6 +57,13 @@ pub(crate) struct Options {
         default_value = "127.0.0.1:12345"
     )]
     listen_addr: String,
+    /// The address that means the agent itself: targets there are scraped without a socket.
+    #[arg(
+        long = "server.http.memory-addr",
+        value_name = "ADDR",
+        default_value = "alloy.internal:12345"
+    )]
+    memory_addr: String,
     /// Where the page and its API are at that address.
     #[arg(
         long = "server.http.ui-path-prefix",
@@ -103,6 +112,7 @@ impl Options {
                 self.disable_support_bundle.to_string(),
             ),
             ("server.http.listen-addr", self.listen_addr.clone()),
+            ("server.http.memory-addr", self.memory_addr.clone()),
             (
                 "server.http.ui-path-prefix",
                 self.ui_path_prefix.as_str().to_owned(),
@@ -207,25 +217,20 @@ fn control_thread(
     let clock = SystemClock::shared();
     let engine = choose_engine(&options.io_engine)?;
     let address = own_address(&options.listen_addr)?;
-    let server = runtime.block_on(Server::listen(address, &loaded.http(), &clock))?;
+    let inherited = inherited();
+    let http = loaded.http();
+    let server = runtime.block_on(Server::listen(address, &inherited, &http, &clock))?;
     let threads = options.ingest_threads.map_or_else(cores, NonZeroUsize::get);
-    let nothing = Sources {
-        engine,
-        clock: clock.clone(),
-        stores: Vec::new(),
-        receivers: Vec::new(),
-        relabels: Vec::new(),
-        endpoints: Vec::new(),
-        server: server.stats(),
-    };
+    let nothing = nothing(engine, &clock, &server);
     let about = about(options, clock.unix_ms(), threads);
-    let view = Arc::new(View::new(about, told, nothing));
+    let clustering = clustering(options, &about, &server, (&clock, runtime))?;
+    let view = Arc::new(View::new(about, clustering.clone(), told, nothing));
     let web = Arc::new(Web::new(
         view.clone(),
         options.ui_path_prefix.clone(),
         capture,
     ));
-    let serving = runtime.spawn(own_address_served(server.clone(), web));
+    let serving = runtime.spawn(own_address_served(server.clone(), web.clone()));
     let shipping = Builder::new_multi_thread()
         .thread_name("ship")
         .worker_threads(cores())
@@ -237,12 +242,24 @@ fn control_thread(
         clock,
         engine,
         threads,
+        scrape_seed: ingest::pull::scrape_seed(&hostname()),
+        inherited,
+        ownership: clustering
+            .as_ref()
+            .map_or_else(Ownership::off, |one| one.ownership().clone()),
+        memory: Memory {
+            address: options.memory_addr.clone(),
+            answers: web.clone(),
+        },
         shipping: shipping.handle().clone(),
         shutdown_deadline: options.shutdown_deadline,
         failed,
         server: server.stats(),
     };
     let controller = Controller::start(loaded, ground, view, server)?;
+    if let Some(clustering) = &clustering {
+        runtime.block_on(clustering.participate());
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         io_engine = engine.as_str(),
@@ -251,16 +268,47 @@ fn control_thread(
         "Penstock is running"
     );
     let ended = controller.run(&mut events, &mut seen_rx, runtime);
+    if let Some(clustering) = &clustering {
+        runtime.block_on(clustering.leave());
+    }
     serving.abort();
     shipping.shutdown_background();
     ended
+}
+
+/// Joins the cluster, if there is to be one.
+fn clustering(
+    options: &Options,
+    about: &AgentInfo,
+    server: &Server,
+    (clock, runtime): (&SharedClock, &Handle),
+) -> anyhow::Result<Option<Clustering>> {
+    let (own, flags) = (server.address()?, &options.flags.cluster);
+    let settings = cluster::Settings::of(flags, own, &about.hostname, about.started_ms)?;
+    let started = settings.map(|settings| Clustering::start(settings, clock, runtime));
+    started.transpose()
+}
+
+/// What has numbers before anything runs.
+fn nothing(engine: IoEngine, clock: &SharedClock, server: &Server) -> Sources {
+    Sources {
+        engine,
+        clock: clock.clone(),
+        stores: Vec::new(),
+        receivers: Vec::new(),
+        scrapers: Vec::new(),
+        relabels: Vec::new(),
+        endpoints: Vec::new(),
+        discoveries: Vec::new(),
+        server: server.stats(),
+    }
 }
 
 /// Reads the configuration and evaluates it.
 fn load(options: &Options, seen: mpsc::Sender<Seen>, runtime: &Handle) -> anyhow::Result<Loaded> {
     let host = Host {
         facts: Facts {
-            own_address: options.listen_addr.clone(),
+            memory_address: options.memory_addr.clone(),
             hostname: hostname(),
         },
         stability: options.flags.stability,
@@ -318,6 +366,30 @@ impl Signals {
 enum Told {
     Stop,
     Reload,
+}
+
+/// Sockets that whoever started this process handed over, as systemd does (`LISTEN_FDS`): they go on listening
+/// while one process ends and the next starts, so that nobody is refused.
+fn inherited() -> Arc<[TcpListener]> {
+    let mut handed = listenfd::ListenFd::from_env();
+    let mut all = Vec::new();
+    for at in 0..handed.len() {
+        match handed.take_tcp_listener(at) {
+            Ok(Some(listener)) => {
+                let address = listener.local_addr().map(|address| address.to_string());
+                tracing::info!(
+                    address = address.unwrap_or_default(),
+                    "a socket was handed over"
+                );
+                all.push(listener);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "what was handed over is no TCP socket that listens");
+            }
+        }
+    }
+    all.into()
 }
 
 fn cores() -> usize {

@@ -71,7 +71,6 @@ pub(crate) struct RunFlags {
 
 /// Which agents share the work, and how they find each other.
 #[derive(Debug, Args)]
-#[allow(dead_code, reason = "some are for what is not there yet")]
 pub(crate) struct ClusterFlags {
     /// Share the work with other agents.
     #[arg(id = "cluster.enabled", long = "cluster.enabled", value_name = "BOOL",
@@ -155,8 +154,6 @@ pub(crate) struct ClusterFlags {
 /// Flags that mean something to the reference only.
 #[derive(Debug, Args)]
 struct WithoutMeaning {
-    #[arg(long = "server.http.memory-addr", value_name = "ADDR", hide = true)]
-    memory_addr: Option<String>,
     #[arg(long = "server.http.enable-pprof", value_name = "BOOL", hide = true,
         num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     enable_pprof: Option<bool>,
@@ -251,12 +248,7 @@ impl RunFlags {
     fn warnings(&self) -> Vec<String> {
         let flags = &self.without_meaning;
         let mut warnings = Vec::new();
-        if self.cluster.enabled {
-            let warning = "--cluster.enabled has no effect: agents do not share their work yet";
-            warnings.push(warning.to_owned());
-        }
         let given = [
-            ("server.http.memory-addr", flags.memory_addr.is_some()),
             ("server.http.enable-pprof", flags.enable_pprof.is_some()),
             ("server.http.enable-graphql", flags.enable_graphql.is_some()),
             (
@@ -321,7 +313,7 @@ mod tests {
             "--disable-reporting --stability.level=experimental --config.format=prometheus \
              --config.bypass-conversion-errors --cluster.enabled=true --cluster.name=c \
              --cluster.join-addresses=a:1,b:2 --cluster.wait-for-size=3 --cluster.wait-timeout=5m \
-             --server.http.enable-pprof=false --server.http.memory-addr=x:1 \
+             --server.http.enable-pprof=false \
              --feature.community-components.enabled --feature.prometheus.direct-fanout.enabled \
              --windows.priority=normal --cluster.use-discovery-v1",
         )
@@ -330,7 +322,7 @@ mod tests {
         assert_eq!(flags.cluster.join_addresses, ["a:1", "b:2"]);
         assert_eq!(flags.cluster.wait_timeout, Duration::from_secs(300));
         let warnings = flags.warnings();
-        assert_eq!(warnings.len(), 7);
+        assert_eq!(warnings.len(), 5);
         assert!(warnings.contains(&"--windows.priority has no meaning here".to_owned()));
         assert!(flags.check().is_ok());
     }

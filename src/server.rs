@@ -78,6 +78,13 @@ pub(crate) struct ServerStats {
     pub(crate) unauthorized: AtomicU64,
 }
 
+/// A socket that was handed over.
+fn take(inherited: &std::net::TcpListener) -> std::io::Result<TcpListener> {
+    let socket = inherited.try_clone()?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
@@ -100,18 +107,23 @@ struct Shared {
 }
 
 impl Server {
-    /// Takes the address.
+    /// Takes the address: that of a socket that was handed over, or one of its own.
     ///
     /// # Errors
     /// The address is taken or not ours, or certificates cannot be used.
     pub(crate) async fn listen(
         address: SocketAddr,
+        inherited: &[std::net::TcpListener],
         http: &HttpService,
         clock: &SharedClock,
     ) -> anyhow::Result<Self> {
         let stats = Arc::new(ServerStats::default());
         let secured = Secured::new(http, clock, &stats.secure)?;
-        let listener = TcpListener::bind(address).await;
+        let is_there = |one: &&std::net::TcpListener| one.local_addr().ok() == Some(address);
+        let listener = match inherited.iter().find(is_there) {
+            Some(inherited) => take(inherited),
+            None => TcpListener::bind(address).await,
+        };
         let cannot = || format!("cannot listen on {address} (--server.http.listen-addr)");
         Ok(Self {
             listener: Arc::new(listener.with_context(cannot)?),
@@ -119,6 +131,14 @@ impl Server {
             clock: Arc::clone(clock),
             stats,
         })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
+        self.listener.local_addr().context("the own address")
     }
 
     /// Its numbers.
@@ -243,14 +263,14 @@ async fn respond(
     let own = Deadline::current().unwrap_or_else(|| Arc::clone(connection));
     let held = (!Arc::ptr_eq(&own, connection)).then(|| Held::new(connection));
     own.pause();
-    let (parts, _) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let head = Head {
         method: parts.method,
         uri: parts.uri,
         headers: parts.headers,
     };
     let secured = Arc::clone(&shared.secured.borrow());
-    let mut answer = routes::answer(head, &secured, &shared.stats, &shared.web).await;
+    let mut answer = routes::answer(head, body, &secured, &shared.stats, &shared.web).await;
     own.restart();
     answer.body_mut().watch(&own, held);
     answer

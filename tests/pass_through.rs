@@ -321,6 +321,9 @@ fn captured_requests_of_both_protocols_reach_endpoints_of_both() {
     let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
     let shards = ShardsOptions {
         threads: 1,
+        scrape_threads: 1,
+        scrape_seed: 0,
+        inherited: [].into(),
         engine: IoEngine::Portable,
         shutdown_grace: PATIENCE,
         clock: SystemClock::shared(),
@@ -329,6 +332,7 @@ fn captured_requests_of_both_protocols_reach_endpoints_of_both() {
     let layout = ingest::Layout {
         stores: vec![("store".to_owned(), store.clone())],
         receivers: vec![front],
+        scrapers: Vec::new(),
     };
     let shards = Shards::start(&shards, layout).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();

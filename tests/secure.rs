@@ -14,14 +14,14 @@ use crate::common::scraper::Scraper;
 use crate::common::{PATIENCE, eventually};
 
 /// Signs certificates into files of a directory.
-struct Authority<'d> {
+pub(crate) struct Authority<'d> {
     dir: &'d Path,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl<'d> Authority<'d> {
     /// One whose own certificate is in the file `name`.
-    fn new(dir: &'d Path, name: &str) -> Self {
+    pub(crate) fn new(dir: &'d Path, name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -33,7 +33,7 @@ impl<'d> Authority<'d> {
     }
 
     /// Writes `NAME.crt` and `NAME.key`.
-    fn sign(&self, name: &str) {
+    pub(crate) fn sign(&self, name: &str) {
         self.sign_until(name, 2999);
     }
 
@@ -52,14 +52,14 @@ const AUTH: &str = "auth {\n basic {\n username = \"scraper\"\n password = \"hun
                     bearer_tokens = [\"token\"]\n}\n";
 
 /// A `tls` block with the pair `server` of the directory and more lines.
-fn tls(dir: &Path, more: &str) -> String {
+pub(crate) fn tls(dir: &Path, more: &str) -> String {
     let path = |name: &str| dir.join(name).display().to_string();
     let (cert, key, ca) = (path("server.crt"), path("server.key"), path("ca"));
     let more = more.replace("CA", &ca);
     format!("tls {{\n cert_file = {cert:?}\n key_file = {key:?}\n{more}}}\n")
 }
 
-const CLIENTS: &str =
+pub(crate) const CLIENTS: &str =
     "client_ca_file = \"CA\"\nclient_auth_type = \"RequireAndVerifyClientCert\"\n";
 
 /// A configuration whose receiver has these lines in its `http` block.
@@ -348,7 +348,7 @@ fn the_own_address_is_encrypted() {
     authority.sign("client");
     let block = format!("http {{\n{}}}\n", tls(dir, CLIENTS));
     // Ready is asked for over plain HTTP by others; here it is the first request that gets through.
-    let agent = Agent::start_unasked(dir, |port| config(port, &[]) + &block);
+    let agent = Agent::start_unasked(dir, &[], |port| config(port, &[]) + &block);
     let url = format!("https://localhost:{}/-/ready", agent.own_port);
     let client = ["--cert", "client.crt", "--key", "client.key"];
     let with = |more: &[&str]| answer(dir, &url, &[&client, more].concat());

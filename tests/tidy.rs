@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which of our crates a crate may name in its manifest.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     (
         "penstock",
-        &["config", "ingest", "labels", "shipper", "wal"],
+        &["cluster", "config", "ingest", "labels", "shipper", "wal"],
     ),
+    ("cluster", &[]),
     ("wal", &[]),
     ("labels", &[]),
     ("config", &[]),

@@ -442,7 +442,7 @@ fn methods_paths_and_prefixes_are_kept_to() {
 fn credentials_cover_the_api_as_everything_else() {
     let dir = tempfile::tempdir().unwrap();
     let sink = Sink::start();
-    let agent = Agent::start_unasked(dir.path(), |port| {
+    let agent = Agent::start_unasked(dir.path(), &[], |port| {
         let all = config(port, &sink.url());
         all.replace(
             "paths = [\"/never/\"]",

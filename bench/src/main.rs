@@ -14,6 +14,7 @@
 //! | `churn` | series that come and go into latency and memory, with cleaning and without |
 //! | `drain` | an outage into how fast and how small its backlog is sent |
 //! | `isolation` | endpoints that fail into how much later the others get their samples |
+//! | `scrape` | targets into what scraping them takes, by several subjects |
 //! | `restart` | a filled store into the time until ready, and memory |
 //! | `all` | all of these into a run |
 //! | `plot`, `svg` | a run into drawings and a document |
@@ -49,6 +50,7 @@ mod plot;
 mod restart;
 mod result;
 mod scene;
+mod scrape;
 mod search;
 mod series;
 mod ship;
@@ -92,6 +94,8 @@ enum Command {
     Isolation(isolation::Options),
     /// The agent killed over a filled store and started again: time until ready, memory.
     Restart(restart::Options),
+    /// A thousand targets of a thousand series: CPU, memory, scrapes missed.
+    Scrape(scrape::Options),
     /// Everything, one after the other, into a directory: about 20 minutes.
     All(all::Options),
     /// Drawings and the tables of the document from such a directory.
@@ -161,6 +165,7 @@ fn main() -> Result<()> {
         Command::Drain(options) => drain::run(&options),
         Command::Isolation(options) => isolation::run(&options),
         Command::Restart(options) => restart::run(&options),
+        Command::Scrape(options) => scrape::run(&options),
         Command::All(options) => all::run(&options),
         Command::Plot(options) => plot::run(&options),
     }

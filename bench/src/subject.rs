@@ -145,13 +145,19 @@ impl Program {
         !matches!(self, Self::Penstock { ships: false, .. })
     }
 
-    fn arguments(&self, dir: &Path, places: &Places) -> Result<Vec<String>> {
+    fn arguments(
+        &self,
+        dir: &Path,
+        places: &Places,
+        scrapes: Option<&Scrapes>,
+    ) -> Result<Vec<String>> {
         let data = dir.join("data").display().to_string();
         let Places {
             ingest,
             server,
             sink,
         } = places;
+        let jobs = scrapes.map(Scrapes::for_prometheus).unwrap_or_default();
         Ok(match self {
             Self::Penstock {
                 path,
@@ -163,7 +169,9 @@ impl Program {
             } => {
                 let config = dir.join("config.alloy");
                 let endpoints = ships.then_some((&**endpoint, &**others));
-                fs::write(&config, penstock_config(places, endpoints, wal))?;
+                let scrape = scrapes.map(Scrapes::for_penstock).unwrap_or_default();
+                let text = penstock_config(places, endpoints, wal) + &scrape;
+                fs::write(&config, text)?;
                 let mut arguments = vec![
                     path.display().to_string(),
                     "run".to_owned(),
@@ -174,17 +182,25 @@ impl Program {
                 arguments.extend(threads.map(|count| format!("--ingest.threads={count}")));
                 arguments
             }
-            Self::Vmagent => vec![
-                "vmagent".to_owned(),
-                format!("-httpListenAddr={ingest}"),
-                format!("-remoteWrite.url=http://{sink}/api/v1/write"),
-                format!("-remoteWrite.tmpDataPath={data}"),
-            ],
+            Self::Vmagent => {
+                let mut arguments = vec![
+                    "vmagent".to_owned(),
+                    format!("-httpListenAddr={ingest}"),
+                    format!("-remoteWrite.url=http://{sink}/api/v1/write"),
+                    format!("-remoteWrite.tmpDataPath={data}"),
+                ];
+                if scrapes.is_some() {
+                    let config = dir.join("scrape.yml");
+                    fs::write(&config, &jobs)?;
+                    arguments.push(format!("-promscrape.config={}", config.display()));
+                }
+                arguments
+            }
             Self::Prometheus => {
                 let config = dir.join("prometheus.yml");
                 fs::write(
                     &config,
-                    format!("remote_write:\n- url: http://{sink}/api/v1/write\n"),
+                    format!("{jobs}remote_write:\n- url: http://{sink}/api/v1/write\n"),
                 )?;
                 vec![
                     "prometheus".to_owned(),
@@ -237,6 +253,54 @@ struct Places {
     sink: SocketAddr,
 }
 
+/// Targets to scrape: paths of one server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scrapes {
+    pub(crate) address: SocketAddr,
+    pub(crate) targets: usize,
+    /// Seconds between two scrapes of a target.
+    pub(crate) interval: u32,
+}
+
+impl Scrapes {
+    fn timeout(&self) -> u32 {
+        self.interval.min(10)
+    }
+
+    fn for_penstock(&self) -> String {
+        let target = |number: usize| {
+            format!(
+                "    {{\"__address__\" = \"{}\", \"__metrics_path__\" = \"/t/{number}\", \"target\" = \"{number}\"}},\n",
+                self.address
+            )
+        };
+        let targets: String = (0..self.targets).map(target).collect();
+        format!(
+            "prometheus.scrape \"bench\" {{\n  targets = [\n{targets}  ]\n  scrape_interval = \"{}s\"\n  \
+             scrape_timeout = \"{}s\"\n  enable_compression = false\n  \
+             forward_to = [prometheus.remote_write.out.receiver]\n}}\n",
+            self.interval,
+            self.timeout()
+        )
+    }
+
+    fn for_prometheus(&self) -> String {
+        let target = |number: usize| {
+            format!(
+                "  - targets: ['{}']\n    labels: {{__metrics_path__: /t/{number}, target: '{number}'}}\n",
+                self.address
+            )
+        };
+        let targets: String = (0..self.targets).map(target).collect();
+        format!(
+            "scrape_configs:\n- job_name: bench\n  scrape_interval: {}s\n  scrape_timeout: {}s\n  \
+             static_configs:\n{targets}",
+            self.interval,
+            self.timeout()
+        )
+    }
+}
+
 /// A process under test; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Subject {
@@ -256,6 +320,26 @@ impl Subject {
         sink: SocketAddr,
         clock: &SharedClock,
     ) -> Result<Self> {
+        Self::start_as((program, None), dir, sink, clock)
+    }
+
+    /// The same, and it scrapes.
+    pub(crate) fn start_scraping(
+        program: &Program,
+        dir: TempDir,
+        sink: SocketAddr,
+        clock: &SharedClock,
+        scrapes: &Scrapes,
+    ) -> Result<Self> {
+        Self::start_as((program, Some(scrapes)), dir, sink, clock)
+    }
+
+    fn start_as(
+        (program, scrapes): (&Program, Option<&Scrapes>),
+        dir: TempDir,
+        sink: SocketAddr,
+        clock: &SharedClock,
+    ) -> Result<Self> {
         let (first, second) = (free_address()?, free_address()?);
         let places = Places {
             ingest: first.1,
@@ -263,7 +347,7 @@ impl Subject {
             sink,
         };
         drop((first, second));
-        let command = program.arguments(dir.path(), &places)?;
+        let command = program.arguments(dir.path(), &places, scrapes)?;
         let cores = format!("{SUBJECT_CORE}-{}", SUBJECT_CORE + program.cores() - 1);
         let child = spawn(&command, &cores, dir.path())?;
         let mut subject = Self {

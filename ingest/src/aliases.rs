@@ -223,6 +223,19 @@ impl Aliases {
             .map_or(0, |entry| entry.identity)
     }
 
+    /// Whether the alias still has this identity; then the request uses it.
+    #[inline]
+    pub(crate) fn use_again(&mut self, at: u32, identity: u64) -> bool {
+        let (request, now_s) = (self.request, self.now_s);
+        match self.entries.get_mut(at as usize) {
+            Some(entry) if identity != 0 && entry.identity == identity => {
+                (entry.request, entry.used_s) = (request, now_s);
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.table.len() > self.limits.entries_max || self.bytes > self.limits.bytes_max
     }

@@ -45,6 +45,18 @@ pub(crate) enum Failure {
     TooFast(TooFast),
 }
 
+/// What holds for everything of a request or scrape.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Context<'r> {
+    pub(crate) labels: LabelLimits,
+    /// Who sends it, where that matters.
+    pub(crate) tenant: Option<(&'r Tenants, &'r Tenant)>,
+    /// Monotonic time.
+    pub(crate) now: Duration,
+    /// Where somebody listens to what comes.
+    pub(crate) tap: Option<&'r Tap>,
+}
+
 /// A request as it came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Incoming<'r> {
@@ -55,13 +67,45 @@ pub(crate) struct Incoming<'r> {
     pub(crate) encoding: Encoding,
     /// Most series, 0 for any number.
     pub(crate) series_max: usize,
-    pub(crate) labels: LabelLimits,
-    /// Who sends it, where that matters.
-    pub(crate) tenant: Option<(&'r Tenants, &'r Tenant)>,
-    /// Monotonic time.
-    pub(crate) now: Duration,
-    /// Where somebody listens to what comes.
-    pub(crate) tap: Option<&'r Tap>,
+    pub(crate) context: Context<'r>,
+}
+
+/// What gives series their numbers, at the front of the ways of a receiver.
+pub(crate) trait Door: Resolve {
+    /// See [`Front::identity`].
+    fn identity(&self, number: u32) -> u64;
+    /// Whether the number still stands for the labels that have this identity. It does until the samples are
+    /// appended, if so.
+    fn is_still(&mut self, number: u32, identity: u64) -> bool;
+    /// Forgets what it said was new.
+    fn forget_new(&mut self);
+}
+
+/// Something that has samples.
+pub(crate) trait Source {
+    /// The bytes that records of the batch are ranges of.
+    fn body(&self) -> &[u8];
+    /// Puts everything it has into the batch.
+    fn scan(&mut self, door: &mut impl Door, batch: &mut Batch) -> Result<(), Failure>;
+    /// Has the last word, now that every series has its number.
+    fn settle(&mut self, _front: &impl Front, _batch: &mut Batch) {}
+}
+
+/// The decompressed body of a request.
+struct Received<'r> {
+    message: Message,
+    body: &'r [u8],
+    scanner: &'r mut Scanner,
+}
+
+impl Source for Received<'_> {
+    fn body(&self) -> &[u8] {
+        self.body
+    }
+
+    fn scan(&mut self, door: &mut impl Door, batch: &mut Batch) -> Result<(), Failure> {
+        self.scanner.scan(self.message, self.body, door, batch)
+    }
 }
 
 /// The scanners and their buffers.
@@ -91,11 +135,17 @@ impl Scanner {
 #[derive(Default, Debug)]
 pub(crate) struct Appender {
     decompressed: Vec<u8>,
+    scanner: Scanner,
+    line: Line,
+}
+
+/// From the numbers of series to positions in the log.
+#[derive(Default, Debug)]
+pub(crate) struct Line {
     /// What the last request held.
     pub(crate) batch: Batch,
     /// Samples of the last request that its tenant was charged.
     taken: u64,
-    scanner: Scanner,
     interning: Scratch,
     spare: Spare,
     mapped: Mapped,
@@ -132,64 +182,128 @@ impl Appender {
         (paths, route): (&mut Paths, &mut Route),
         positions: &mut Vec<Position>,
     ) -> Result<(), Failure> {
-        positions.clear();
-        route.go(paths);
-        self.batch.clear();
-        self.taken = 0;
+        self.line.begin(positions);
         self.scanner
             .buffers
             .repeats
-            .begin(paths.number, request.now);
-        // Lent, so that what it needs of the rest can be lent beside it.
-        let mut decompressed = std::mem::take(&mut self.decompressed);
-        let appended = (request.encoding)
-            .decompress(request.compressed, request.claimed, &mut decompressed)
-            .map_err(Failure::Compression)
-            .and_then(|body| self.append_body((request, body), (paths, route), positions));
-        self.decompressed = decompressed;
+            .begin(paths.number, request.context.now);
+        let body = (request.encoding)
+            .decompress(request.compressed, request.claimed, &mut self.decompressed)
+            .map_err(Failure::Compression);
+        let appended = body.and_then(|body| {
+            check_series(&request, body)?;
+            let mut received = Received {
+                message: request.message,
+                body,
+                scanner: &mut self.scanner,
+            };
+            self.line
+                .append(&mut received, request.context, (paths, route), positions)
+        });
         if appended.is_err() {
-            if let Some((tenants, tenant)) = request.tenant {
-                tenants.give_back(tenant, std::mem::take(&mut self.taken));
-            }
+            self.line.give_back(request.context);
             self.scanner.buffers.repeats.forget();
         }
         self.shrink();
         appended
     }
 
-    fn append_body(
+    /// What the last request held.
+    pub(crate) const fn batch(&self) -> &Batch {
+        &self.line.batch
+    }
+
+    /// Whether the log of one of the stores is behind its device.
+    pub(crate) fn is_behind(paths: &Paths) -> bool {
+        let stores = paths.stores.iter();
+        stores
+            .into_iter()
+            .any(|own| own.writer.borrow().is_behind())
+    }
+
+    fn shrink(&mut self) {
+        if self.decompressed.capacity() > KEPT_BYTES_MAX {
+            self.decompressed = Vec::new();
+        }
+        self.scanner.fields.clear();
+        self.scanner
+            .fields
+            .shrink_to(KEPT_BYTES_MAX / size_of::<Range<usize>>());
+        self.scanner.buffers.shrink(KEPT_BYTES_MAX);
+        self.line.shrink();
+    }
+
+    /// Forgets the last request and gives back what it took beyond the ordinary.
+    pub(crate) fn finish(&mut self) {
+        self.line.finish();
+    }
+
+    /// Metadata of the last request that was known and not written again.
+    pub(crate) fn metadata_held_back(&self) -> usize {
+        self.scanner.buffers.repeats.held_back
+    }
+
+    /// What was appended did not become durable: metadata is to be written again.
+    pub(crate) fn forget_metadata(&mut self) {
+        self.scanner.buffers.repeats.forget();
+    }
+}
+
+fn check_series(request: &Incoming<'_>, body: &[u8]) -> Result<(), Failure> {
+    if request.series_max > 0 {
+        let count = count_series(request.message, body).map_err(Failure::Malformed)?;
+        if count > request.series_max {
+            return Err(Failure::TooManySeries(count));
+        }
+    }
+    Ok(())
+}
+
+impl Line {
+    /// Forgets what came last.
+    pub(crate) fn begin(&mut self, positions: &mut Vec<Position>) {
+        positions.clear();
+        self.batch.clear();
+        self.taken = 0;
+    }
+
+    /// Appends what a source has to the stores of all ways; `positions` gets one entry per way.
+    pub(crate) fn append(
         &mut self,
-        (request, body): (Incoming<'_>, &[u8]),
+        source: &mut impl Source,
+        context: Context<'_>,
         (paths, route): (&mut Paths, &mut Route),
         positions: &mut Vec<Position>,
     ) -> Result<(), Failure> {
-        if request.series_max > 0 {
-            let count = count_series(request.message, body).map_err(Failure::Malformed)?;
-            if count > request.series_max {
-                return Err(Failure::TooManySeries(count));
-            }
-        }
-        self.interning.limit(request.labels);
-        self.spare.limit(request.labels);
+        route.go(paths);
+        self.interning.limit(context.labels);
+        self.spare.limit(context.labels);
         positions.resize(paths.ways.len(), Position::default());
-        paths.aliases.begin(request.now);
+        paths.aliases.begin(context.now);
         let appended = if paths.ways.is_empty() {
-            self.nowhere((request, body))
+            self.nowhere(source, context)
         } else if let Some(front) = paths.front {
-            self.through_store((request, body), (&mut *paths, front), route, positions)
+            self.through_store((source, context), (&mut *paths, front), route, positions)
         } else {
-            self.through_aliases((request, body), paths, route, positions)
+            self.through_aliases((source, context), paths, route, positions)
         };
         paths.report();
         appended
     }
 
+    /// What was charged for a request that was not appended.
+    fn give_back(&mut self, context: Context<'_>) {
+        if let Some((tenants, tenant)) = context.tenant {
+            tenants.give_back(tenant, std::mem::take(&mut self.taken));
+        }
+    }
+
     /// Checks and counts what goes to no store.
-    fn nowhere(&mut self, (request, body): (Incoming<'_>, &[u8])) -> Result<(), Failure> {
-        let mut nowhere = Nowhere::new(&request);
-        (self.scanner).scan(request.message, body, &mut nowhere, &mut self.batch)?;
-        take(&request, &self.batch)?;
-        if let Some(tap) = request.tap {
+    fn nowhere(&mut self, source: &mut impl Source, context: Context<'_>) -> Result<(), Failure> {
+        let mut nowhere = Nowhere::new(context);
+        source.scan(&mut nowhere, &mut self.batch)?;
+        take(context, &self.batch)?;
+        if let Some(tap) = context.tap {
             nowhere.show(tap, &self.batch.samples);
         }
         Ok(())
@@ -198,7 +312,7 @@ impl Appender {
     /// The straight path: from the bytes to the refs of the first writer without rules, and on.
     fn through_store(
         &mut self,
-        (request, body): (Incoming<'_>, &[u8]),
+        (source, context): (&mut impl Source, Context<'_>),
         (paths, front): (&mut Paths, usize),
         route: &mut Route,
         positions: &mut [Position],
@@ -215,12 +329,12 @@ impl Appender {
         };
         let mut interner =
             Interner::new(&series, &mut self.interning, route.previous).with(unsorted);
-        (self.scanner).scan(request.message, body, &mut interner, &mut self.batch)?;
+        source.scan(&mut interner, &mut self.batch)?;
         route.previous_alias = interner.previous_alias();
-        self.taken = take(&request, &self.batch)
-            .inspect_err(|_| refuse(&request, &interner, &self.batch))?;
+        self.taken =
+            take(context, &self.batch).inspect_err(|_| refuse(context, &interner, &self.batch))?;
         let activity = way.activity.clone();
-        let mut pass = pass(&request, activity.as_deref());
+        let mut pass = pass(context, activity.as_deref());
         if let Some(pass) = &mut pass {
             interner.admit(pass, &mut self.batch);
         }
@@ -228,8 +342,10 @@ impl Appender {
         if let Some(pass) = pass {
             pass.settle(self.interning.defined(&self.batch));
         }
+        source.settle(&series, &mut self.batch);
+        let body = source.body();
         let all = (&self.batch, &*self.batch.samples, &*self.batch.records);
-        if let Some(tap) = request.tap {
+        if let Some(tap) = context.tap {
             show(tap, &series, body, all);
         }
         if own.tap.is_on() {
@@ -256,7 +372,7 @@ impl Appender {
     /// Rules stand before every writer: what was sent has no ref in any store.
     fn through_aliases(
         &mut self,
-        (request, body): (Incoming<'_>, &[u8]),
+        (source, context): (&mut impl Source, Context<'_>),
         paths: &mut Paths,
         route: &mut Route,
         positions: &mut [Position],
@@ -266,22 +382,24 @@ impl Appender {
             spare: &mut self.spare,
             previous: route.previous_alias,
         };
-        (self.scanner).scan(request.message, body, &mut to_aliases, &mut self.batch)?;
+        source.scan(&mut to_aliases, &mut self.batch)?;
         route.previous_alias = to_aliases.previous;
-        self.taken = take(&request, &self.batch).inspect_err(|_| {
-            if let Some((tenants, tenant)) = request.tenant {
+        self.taken = take(context, &self.batch).inspect_err(|_| {
+            if let Some((tenants, tenant)) = context.tenant {
                 some_labels(&paths.aliases, &self.batch, |labels, items| {
                     tenants.refused(tenant, labels, items);
                 });
             }
         })?;
-        if let Some(tap) = request.tap {
+        source.settle(&paths.aliases, &mut self.batch);
+        let body = source.body();
+        if let Some(tap) = context.tap {
             let all = (&self.batch, &*self.batch.samples, &*self.batch.records);
             show(tap, &paths.aliases, body, all);
         }
         for (number, way) in paths.ways.iter_mut().enumerate() {
             let activity = way.activity.clone();
-            let pass = pass(&request, activity.as_deref());
+            let pass = pass(context, activity.as_deref());
             positions[number] = self.append_mapped(body, &paths.aliases, way, pass)?;
         }
         Ok(())
@@ -318,30 +436,15 @@ impl Appender {
         Ok(position)
     }
 
-    /// Whether the log of one of the stores is behind its device.
-    pub(crate) fn is_behind(paths: &Paths) -> bool {
-        let stores = paths.stores.iter();
-        stores
-            .into_iter()
-            .any(|own| own.writer.borrow().is_behind())
-    }
-
     fn shrink(&mut self) {
-        if self.decompressed.capacity() > KEPT_BYTES_MAX {
-            self.decompressed = Vec::new();
-        }
-        self.scanner.fields.clear();
-        self.scanner
-            .fields
-            .shrink_to(KEPT_BYTES_MAX / size_of::<Range<usize>>());
-        self.scanner.buffers.shrink(KEPT_BYTES_MAX);
         self.interning.shrink(KEPT_BYTES_MAX);
         self.records.shrink(KEPT_BYTES_MAX);
         self.mapped.shrink(KEPT_BYTES_MAX);
     }
 
-    /// Forgets the last request and gives back what it took beyond the ordinary.
+    /// Forgets the last batch and gives back what it took beyond the ordinary.
     pub(crate) fn finish(&mut self) {
+        self.shrink();
         self.batch.clear();
         self.batch
             .samples
@@ -351,31 +454,21 @@ impl Appender {
             .shrink_to(KEPT_BYTES_MAX / size_of::<RecordAt>());
         self.batch.made.shrink_to(KEPT_BYTES_MAX);
     }
-
-    /// Metadata of the last request that was known and not written again.
-    pub(crate) fn metadata_held_back(&self) -> usize {
-        self.scanner.buffers.repeats.held_back
-    }
-
-    /// What was appended did not become durable: metadata is to be written again.
-    pub(crate) fn forget_metadata(&mut self) {
-        self.scanner.buffers.repeats.forget();
-    }
 }
 
 /// Charges the tenant of a request its samples.
-fn take(request: &Incoming<'_>, batch: &Batch) -> Result<u64, Failure> {
-    let Some((tenants, tenant)) = request.tenant else {
+fn take(context: Context<'_>, batch: &Batch) -> Result<u64, Failure> {
+    let Some((tenants, tenant)) = context.tenant else {
         return Ok(0);
     };
-    let taken = tenants.take(tenant, batch, request.now);
+    let taken = tenants.take(tenant, batch, context.now);
     taken.map_err(Failure::TooFast)?;
     Ok(samples_of(batch))
 }
 
 /// What of a request its tenant may send on a way.
-fn pass<'r>(request: &Incoming<'r>, activity: Option<&'r Activity>) -> Option<Pass<'r>> {
-    let ((tenants, tenant), activity) = request.tenant.zip(activity)?;
+fn pass<'r>(context: Context<'r>, activity: Option<&'r Activity>) -> Option<Pass<'r>> {
+    let ((tenants, tenant), activity) = context.tenant.zip(activity)?;
     Some(tenants.pass(tenant, activity))
 }
 
@@ -405,8 +498,8 @@ fn show(
 }
 
 /// Counts by its labels what a tenant was not allowed to send.
-fn refuse(request: &Incoming<'_>, interner: &Interner<'_>, batch: &Batch) {
-    if let Some((tenants, tenant)) = request.tenant {
+fn refuse(context: Context<'_>, interner: &Interner<'_>, batch: &Batch) {
+    if let Some((tenants, tenant)) = context.tenant {
         interner.some_labels(batch, |labels, items| {
             tenants.refused(tenant, labels, items);
         });
@@ -426,10 +519,10 @@ struct Nowhere {
 }
 
 impl Nowhere {
-    fn new(request: &Incoming<'_>) -> Self {
+    fn new(context: Context<'_>) -> Self {
         let mut nowhere = Self::default();
-        nowhere.set.limits = request.labels;
-        nowhere.seen = request.tap.map(|_| Vec::new());
+        nowhere.set.limits = context.labels;
+        nowhere.seen = context.tap.map(|_| Vec::new());
         nowhere
     }
 
@@ -472,6 +565,19 @@ impl Resolve for Nowhere {
                 NotAllowed { reason, shown }
             }))
     }
+}
+
+/// Nothing is known of a series that goes nowhere.
+impl Door for Nowhere {
+    fn identity(&self, _: u32) -> u64 {
+        0
+    }
+
+    fn is_still(&mut self, _: u32, _: u64) -> bool {
+        false
+    }
+
+    fn forget_new(&mut self) {}
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //!   new layout. What is wrong with the layout, or a store without a writer left, fails all of it.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -23,6 +24,8 @@ use crate::options::{CONNECTIONS_MAX_DEFAULT, ReceiverOptions, ShardsOptions};
 use crate::own_store::NewStore;
 use crate::paths::{PathTo, ways_to};
 use crate::places::{Place, Places, Wish};
+use crate::pull::assign::Scraping;
+use crate::pull::{ScraperOptions, ScraperStats};
 use crate::secure::{Guard, Tls};
 use crate::spread::Spread;
 use crate::stats::ReceiverStats;
@@ -34,12 +37,15 @@ use crate::tenants::Tenants;
 #[derive(Debug)]
 pub(crate) struct Control {
     threads: usize,
+    scrape_threads: usize,
+    inherited: Arc<[TcpListener]>,
     engine: IoEngine,
     clock: SharedClock,
     /// The last number given.
     last_number: u64,
     stores: Vec<Kept>,
     receivers: BTreeMap<String, Served>,
+    scrapers: BTreeMap<String, Scraping>,
     /// Committers so far: they go round the shards.
     committers: usize,
     pub(crate) committing: Vec<JoinHandle<()>>,
@@ -82,6 +88,7 @@ pub(crate) struct Prepared {
     wanted: BTreeMap<String, Wanted>,
     /// Of those that are new or move.
     places: BTreeMap<String, Place>,
+    scrapers: Vec<(ScraperOptions, Vec<PathTo>)>,
     pub(crate) failed: BTreeMap<String, Error>,
 }
 
@@ -98,11 +105,14 @@ impl Control {
     pub(crate) fn new(options: &ShardsOptions) -> Self {
         Self {
             threads: options.threads,
+            scrape_threads: options.scrape_threads,
+            inherited: options.inherited.clone(),
             engine: options.engine,
             clock: options.clock.clone(),
             last_number: 0,
             stores: Vec::new(),
             receivers: BTreeMap::new(),
+            scrapers: BTreeMap::new(),
             committers: 0,
             committing: Vec::new(),
         }
@@ -114,6 +124,13 @@ impl Control {
     ) -> impl Iterator<Item = (&str, std::net::SocketAddr, &Arc<ReceiverStats>)> {
         let all = self.receivers.iter();
         all.map(|(name, served)| (&**name, served.place.real, &served.stats))
+    }
+
+    /// The numbers of the scrapers, by their names.
+    pub(crate) fn scrapers(&self) -> BTreeMap<String, Arc<ScraperStats>> {
+        let all = self.scrapers.iter();
+        all.map(|(name, scraping)| (name.clone(), scraping.stats.clone()))
+            .collect()
     }
 
     /// Where the stores can be looked at, by their ids.
@@ -141,12 +158,17 @@ impl Control {
         let (stores, writers) = self.stores_of(&layout.stores)?;
         let mut failed = BTreeMap::new();
         let mut wanted = BTreeMap::new();
+        let to = |path: &crate::options::Path| PathTo {
+            store: stores.get(path.store).map_or(0, |kept: &Kept| kept.number),
+            stages: path.stages.clone(),
+        };
+        let scrapers = layout.scrapers.into_iter().map(|options| {
+            let paths = options.paths.iter().map(to).collect();
+            (options, paths)
+        });
+        let scrapers = scrapers.collect();
         for options in layout.receivers {
             let name = options.name.clone();
-            let to = |path: &crate::options::Path| PathTo {
-                store: stores.get(path.store).map_or(0, |kept| kept.number),
-                stages: path.stages.clone(),
-            };
             let paths: Vec<_> = options.paths.iter().map(to).collect();
             let old = self.receivers.get(&name);
             let stats = old.map_or_else(
@@ -179,6 +201,7 @@ impl Control {
             committers,
             wanted,
             places,
+            scrapers,
             failed,
         })
     }
@@ -189,7 +212,8 @@ impl Control {
         wanted: &[(String, Store)],
     ) -> Result<(Vec<Kept>, Vec<Vec<NewStore>>), Error> {
         let mut stores = Vec::new();
-        let mut writers: Vec<Vec<NewStore>> = (0..self.threads).map(|_| Vec::new()).collect();
+        let threads = self.threads + self.scrape_threads;
+        let mut writers: Vec<Vec<NewStore>> = (0..threads).map(|_| Vec::new()).collect();
         for (id, store) in wanted {
             let is_it = |kept: &&Kept| kept.id == *id && kept.store.is_same(store);
             if let Some(kept) = self.stores.iter().find(is_it) {
@@ -264,7 +288,8 @@ impl Control {
         let wishes = wanted.iter().map(wish).collect();
         let present = self.receivers.iter();
         let present = present.map(|(name, served)| (&**name, &served.place));
-        let (found, failures) = Places::new(present.collect(), self.threads).find(wishes);
+        let (found, failures) =
+            Places::new(present.collect(), self.threads, &self.inherited).find(wishes);
         for (name, error) in failures {
             match self.receivers.get(&name) {
                 Some(old) => {
@@ -316,9 +341,13 @@ impl Control {
             committers,
             wanted,
             mut places,
+            scrapers,
             ..
         } = prepared;
         let mut leaving = Leaving::default();
+        let committers = committers
+            .into_iter()
+            .chain(std::iter::repeat_with(Vec::new));
         let mut switches: Vec<Switch> = (writers.into_iter().zip(committers))
             .map(|(stores, committers)| Switch {
                 stores,
@@ -328,26 +357,30 @@ impl Control {
                 gone_listeners: Vec::new(),
                 gone_receivers: Vec::new(),
                 gone_stores: Vec::new(),
+                scrapers: Vec::new(),
+                gone_scrapers: Vec::new(),
                 done: done.clone(),
             })
             .collect();
+        let (shards, pullers) = switches.split_at_mut(self.threads);
         let mut before = std::mem::take(&mut self.receivers);
         for (name, one) in wanted {
             let (old, place) = (before.remove(&name), places.remove(&name));
-            let Some((served, gone)) = self.serve(one, old, place, &mut switches) else {
+            let Some((served, gone)) = self.serve(one, old, place, shards) else {
                 continue;
             };
             if let Some(gone) = gone {
-                leave(gone, &mut switches, &mut leaving);
+                leave(gone, shards, &mut leaving);
             }
             self.receivers.insert(name, served);
         }
         for gone in before.into_values() {
-            for switch in &mut switches {
+            for switch in &mut *shards {
                 switch.gone_receivers.push(gone.number);
             }
-            leave(gone.place, &mut switches, &mut leaving);
+            leave(gone.place, shards, &mut leaving);
         }
+        self.scrape(scrapers, pullers);
         let is_gone = |kept: &&Kept| stores.iter().all(|one| one.number != kept.number);
         for gone in self.stores.iter().filter(is_gone) {
             for switch in &mut switches {
@@ -357,6 +390,26 @@ impl Control {
         }
         self.stores = stores;
         (switches, leaving)
+    }
+
+    /// Tells the threads that scrape of all scrapers.
+    fn scrape(&mut self, wanted: Vec<(ScraperOptions, Vec<PathTo>)>, pullers: &mut [Switch]) {
+        let mut before = std::mem::take(&mut self.scrapers);
+        for (options, paths) in wanted {
+            let (name, numbers) = (options.name.clone(), (self.number(), self.number()));
+            let old = before.remove(&name);
+            let (scraping, changes) =
+                Scraping::next(old.as_ref(), options, paths, numbers, pullers.len());
+            for (switch, change) in pullers.iter_mut().zip(changes) {
+                switch.scrapers.push(change);
+            }
+            self.scrapers.insert(name, scraping);
+        }
+        for gone in before.into_values() {
+            for switch in &mut *pullers {
+                switch.gone_scrapers.push(gone.number);
+            }
+        }
     }
 
     /// Tells the shards of one receiver; it, and the place it leaves.

@@ -323,10 +323,12 @@ fn append(
         message,
         encoding,
         series_max: options.series_max,
-        labels: options.labels,
-        tenant,
-        now,
-        tap: tap.is_on().then_some(tap),
+        context: append::Context {
+            labels: options.labels,
+            tenant,
+            now,
+            tap: tap.is_on().then_some(tap),
+        },
     };
     match appender.append(request, (&mut *paths, &mut *route), positions) {
         Ok(()) => {}
@@ -339,22 +341,22 @@ fn append(
         Err(Failure::Log(error)) => return Err(Answer::log(&error)),
     }
     if let Some((_, tenant)) = tenant {
-        tenant.stored(&appender.batch);
+        tenant.stored(appender.batch());
     }
     receiver
         .counters()
-        .stored(&appender.batch, paths.ways.is_empty());
+        .stored(appender.batch(), paths.ways.is_empty());
     receiver
         .counters()
         .metadata_known(appender.metadata_held_back());
-    let refused = &appender.batch.refused;
+    let refused = &appender.batch().refused;
     let mut answer = if refused.is_empty() {
         Answer::stored()
     } else {
         Answer::refused(refused)
     };
     if message == Message::V2 {
-        answer = answer.with_written(appender.batch.written());
+        answer = answer.with_written(appender.batch().written());
     }
     appender.finish();
     Ok((answer, paths.stores.clone()))

@@ -23,9 +23,10 @@ use std::ops::Range;
 use wal::{NewSeries, SeriesGuard, SeriesRef};
 
 use crate::aliases::Aliases;
+use crate::append::Door;
 use crate::decode::labels::{LabelLimits, LabelSet, SHOWN_BYTES_MAX};
 use crate::decode::{Batch, Brought, Malformed, NotAllowed, RecordAt, Resolve, Slot};
-use crate::paths::{Derived, What};
+use crate::paths::{Derived, Front, What};
 
 /// A series to be defined when the whole request has been read.
 #[derive(Debug)]
@@ -253,6 +254,23 @@ impl<'s> Interner<'s> {
         });
         self.previous = None;
         Ok(Ok(Slot::New))
+    }
+}
+
+impl Door for Interner<'_> {
+    fn identity(&self, number: u32) -> u64 {
+        self.table.record(SeriesRef::new(number))
+    }
+
+    #[inline]
+    fn is_still(&mut self, number: u32, identity: u64) -> bool {
+        Front::is_still(self.table, number, identity)
+    }
+
+    fn forget_new(&mut self) {
+        self.scratch.arena.clear();
+        self.scratch.pending.clear();
+        self.previous = Some(self.before);
     }
 }
 

@@ -10,6 +10,7 @@ use wal::Store;
 use crate::Error;
 use crate::options::ReceiverOptions;
 use crate::paths::STAGES_MAX;
+use crate::pull::ScraperOptions;
 
 /// What is to run: the stores, and the receivers that forward to them.
 #[derive(Clone, Default, Debug)]
@@ -19,6 +20,8 @@ pub struct Layout {
     pub stores: Vec<(String, Store)>,
     /// The receivers, known by their names.
     pub receivers: Vec<ReceiverOptions>,
+    /// The scrapers, known by their names.
+    pub scrapers: Vec<ScraperOptions>,
 }
 
 /// What came of a layout.
@@ -41,12 +44,13 @@ impl Layout {
             }
         }
         let mut names = BTreeSet::new();
-        for receiver in &self.receivers {
-            let name = &receiver.name;
+        let receivers = self.receivers.iter().map(|one| (&one.name, &one.paths));
+        let scrapers = self.scrapers.iter().map(|one| (&one.name, &one.paths));
+        for (name, paths) in receivers.chain(scrapers) {
             if !names.insert(name) {
                 return wrong(format!("two receivers are called {name}"));
             }
-            let paths = || receiver.paths.iter();
+            let paths = || paths.iter();
             if paths().any(|path| path.store >= self.stores.len()) {
                 return wrong(format!("{name} forwards to a store that does not exist"));
             }

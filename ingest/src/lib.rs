@@ -33,6 +33,7 @@
 //! | `tap` | samples on their way -> lines of text for whoever listens |
 //! | `stats` | what happened -> numbers to read |
 //! | `line` | bodies -> positions without a socket, for benches |
+//! | `pull` | targets -> samples: the door where data is fetched |
 //! | `prometheus_wal` | the log of a Prometheus -> its records, for import |
 //! | `proto` | the slow and obvious codec: oracle, test data |
 //!
@@ -70,6 +71,7 @@ mod places;
 pub mod prometheus_wal;
 pub mod proto;
 mod protocol;
+pub mod pull;
 pub mod secure;
 mod shard;
 mod spread;

@@ -1,12 +1,10 @@
 //! Turns compressed bodies into positions without a socket: the line of one connection, for benches.
 
 use std::sync::mpsc;
-use std::time::Duration;
 
 use wal::{Position, Store};
 
-use crate::append::{Appender, Incoming, KEPT_BYTES_MAX, Route};
-use crate::decode::labels::LabelLimits;
+use crate::append::{Appender, Context, Incoming, KEPT_BYTES_MAX, Route};
 use crate::negotiate::{Encoding, Message};
 use crate::options::ReceiverOptions;
 use crate::own_store::{NewStore, OwnStore};
@@ -70,11 +68,8 @@ impl Line {
             claimed: (encoding.claimed_length(compressed, KEPT_BYTES_MAX)).map_err(refused)?,
             message,
             encoding,
-            now: Duration::ZERO,
             series_max: 0,
-            labels: LabelLimits::default(),
-            tenant: None,
-            tap: None,
+            context: Context::default(),
         };
         self.appender
             .append(
@@ -83,7 +78,7 @@ impl Line {
                 &mut self.positions,
             )
             .map_err(|failure| format!("{failure:?}"))?;
-        let count = self.appender.batch.samples.len();
+        let count = self.appender.batch().samples.len();
         self.appender.finish();
         Ok((&self.positions, count))
     }

@@ -1,6 +1,6 @@
 //! Turns what the configuration says about receiving into resolved settings.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,13 @@ pub const fn connection_in_flight_bytes(body_bytes_max: usize) -> u64 {
 pub struct ShardsOptions {
     /// Number of shard threads, at least 1.
     pub threads: usize,
+    /// Number of threads that scrape, at least 1.
+    pub scrape_threads: usize,
+    /// See [`scrape_seed`](crate::pull::scrape_seed).
+    pub scrape_seed: u64,
+    /// Sockets that listen already, handed over by whoever started this process: a receiver at the address of
+    /// one listens there and nowhere else, and connections that wait in it are not lost.
+    pub inherited: Arc<[TcpListener]>,
     /// How the stores' committers do their file I/O.
     pub engine: IoEngine,
     /// How long requests in flight may take to finish once accepting has stopped.

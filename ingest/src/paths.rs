@@ -33,6 +33,7 @@ use labels::relabel::{Relabeled, Relabeler};
 use wal::SeriesGuard;
 
 use crate::aliases::{Aliases, Limits};
+use crate::append::Door;
 use crate::decode::labels::{LabelLimits, LabelSet, Reason, SHOWN_BYTES_MAX};
 use crate::decode::{Batch, Brought, Malformed, NotAllowed, Resolve, Slot};
 use crate::own_store::OwnStore;
@@ -327,6 +328,8 @@ fn limits(ways: &[Way], has_front: bool) -> Limits {
 pub(crate) trait Front {
     /// What tells these labels from others of the same number; 0 if there are none.
     fn identity(&self, number: u32) -> u64;
+    /// Whether it still is that; a series of a store stays it as long as the front is held.
+    fn is_still(&self, number: u32, identity: u64) -> bool;
     /// Puts the canonical labels into `out`, or says why they are not allowed.
     fn labels(&self, number: u32, out: &mut Vec<u8>) -> Result<(), Reason>;
 }
@@ -335,6 +338,12 @@ impl Front for SeriesGuard<'_> {
     #[inline]
     fn identity(&self, number: u32) -> u64 {
         self.record(wal::SeriesRef::new(number))
+    }
+
+    #[inline]
+    fn is_still(&self, number: u32, identity: u64) -> bool {
+        let series = wal::SeriesRef::new(number);
+        identity != 0 && self.record(series) == identity && self.confirm(series)
     }
 
     fn labels(&self, number: u32, out: &mut Vec<u8>) -> Result<(), Reason> {
@@ -347,6 +356,11 @@ impl Front for Aliases {
     #[inline]
     fn identity(&self, number: u32) -> u64 {
         Self::identity(self, number)
+    }
+
+    #[inline]
+    fn is_still(&self, number: u32, identity: u64) -> bool {
+        identity != 0 && Self::identity(self, number) == identity
     }
 
     fn labels(&self, number: u32, out: &mut Vec<u8>) -> Result<(), Reason> {
@@ -408,6 +422,20 @@ impl ToAliases<'_> {
         self.previous = alias;
         Slot::Known(wal::SeriesRef::new(alias))
     }
+}
+
+impl Door for ToAliases<'_> {
+    fn identity(&self, number: u32) -> u64 {
+        self.aliases.identity(number)
+    }
+
+    #[inline]
+    fn is_still(&mut self, number: u32, identity: u64) -> bool {
+        self.aliases.use_again(number, identity)
+    }
+
+    /// Aliases are not new: they are there at once.
+    fn forget_new(&mut self) {}
 }
 
 impl Resolve for ToAliases<'_> {

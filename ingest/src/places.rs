@@ -9,6 +9,7 @@
 //!   the receiver that wants it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
 
@@ -70,13 +71,23 @@ impl Place {
 pub(crate) struct Places<'p> {
     present: BTreeMap<&'p str, &'p Place>,
     threads: usize,
+    /// See [`ShardsOptions::inherited`](crate::ShardsOptions::inherited).
+    inherited: &'p [TcpListener],
 }
 
 type Found = (BTreeMap<String, Place>, BTreeMap<String, Error>);
 
 impl<'p> Places<'p> {
-    pub(crate) fn new(present: BTreeMap<&'p str, &'p Place>, threads: usize) -> Self {
-        Self { present, threads }
+    pub(crate) fn new(
+        present: BTreeMap<&'p str, &'p Place>,
+        threads: usize,
+        inherited: &'p [TcpListener],
+    ) -> Self {
+        Self {
+            present,
+            threads,
+            inherited,
+        }
     }
 
     /// The places of those that are new or move, and why some could not. Whoever has no wish goes.
@@ -145,8 +156,27 @@ impl<'p> Places<'p> {
     }
 
     fn bind(&self, wish: &Wish, beside: bool) -> Result<Place, Error> {
-        let (sockets, real) = listen(&wish.name, wish.address, (self.threads, beside))?;
+        let is_there = |one: &&TcpListener| one.local_addr().ok() == Some(wish.address);
+        let (sockets, real) = match self.inherited.iter().find(is_there) {
+            Some(inherited) => (self.shared(wish, inherited)?, wish.address),
+            None => listen(&wish.name, wish.address, (self.threads, beside))?,
+        };
         Place::new((&wish.name, wish.address, real), sockets)
+    }
+
+    /// A socket that was handed over, for each shard: all accept from it.
+    fn shared(&self, wish: &Wish, inherited: &TcpListener) -> Result<Vec<TcpListener>, Error> {
+        let each = (0..self.threads).map(|_| {
+            let socket = inherited.try_clone()?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        });
+        each.collect::<io::Result<_>>()
+            .map_err(|source| Error::Listen {
+                receiver: wish.name.clone(),
+                address: wish.address,
+                source,
+            })
     }
 }
 
@@ -184,7 +214,7 @@ mod tests {
     }
 
     fn nobody() -> Places<'static> {
-        Places::new(BTreeMap::new(), 2)
+        Places::new(BTreeMap::new(), 2, &[])
     }
 
     /// Two that run.
@@ -195,7 +225,7 @@ mod tests {
     }
 
     fn find(present: [(&str, &Place); 2], wishes: Vec<Wish>) -> (Vec<String>, Vec<String>) {
-        let (found, failed) = Places::new(present.into(), 2).find(wishes);
+        let (found, failed) = Places::new(present.into(), 2, &[]).find(wishes);
         (found.into_keys().collect(), failed.into_keys().collect())
     }
 
@@ -232,6 +262,20 @@ mod tests {
         assert_eq!(find(present, stays), (vec![], vec!["c".into()]));
         let twice = vec![wish("c", a.real), wish("d", a.real), wish("b", local())];
         assert_eq!(find(present, twice), (vec!["c".into()], vec!["d".into()]));
+    }
+
+    #[test]
+    fn a_socket_that_was_handed_over_is_listened_on() {
+        let handed = [TcpListener::bind(local()).unwrap()];
+        let address = handed[0].local_addr().unwrap();
+        let places = Places::new(BTreeMap::new(), 2, &handed);
+        let (mut found, failed) = places.find(vec![wish("a", address)]);
+        assert!(failed.is_empty(), "{failed:?}");
+        let place = found.remove("a").unwrap();
+        // It came while nobody served.
+        let waiting = std::net::TcpStream::connect(address).unwrap();
+        let (_, from) = place.for_shards[1].accept().unwrap();
+        assert_eq!(from, waiting.local_addr().unwrap());
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! - What a layout leaves has the grace to finish; then it is cut off.
 //!
 //! # Threads
+//! - `scrape-N`, where scrapers run (`pull`).
 //! - `ingest-N`, one per shard. Under `IoEngine::Uring` the committers are tasks of the shards, in turn,
 //!   under `IoEngine::Portable` each has a thread of its own.
 //! - What crosses: layouts, over a channel of one whose closing says stop; channels whose closing says
@@ -35,6 +36,7 @@ use crate::Error;
 use crate::control::{Control, Leaving};
 use crate::layout::{Applied, Layout};
 use crate::options::ShardsOptions;
+use crate::pull::ScraperStats;
 use crate::stats::ReceiverStats;
 use crate::switch::{Shard, Switch, run};
 use crate::tap::Tap;
@@ -59,6 +61,7 @@ struct Shown {
     addresses: BTreeMap<String, SocketAddr>,
     stats: BTreeMap<String, Arc<ReceiverStats>>,
     taps: BTreeMap<String, Tap>,
+    scrapers: BTreeMap<String, Arc<ScraperStats>>,
 }
 
 impl Shards {
@@ -69,24 +72,31 @@ impl Shards {
     /// An address is taken or not ours, a store has no more writers, a thread could not be
     /// started, or a setting names a store that is not there.
     pub fn start(options: &ShardsOptions, layout: Layout) -> Result<Self, Error> {
-        if options.threads == 0 {
-            let text = "at least one ingest thread is needed";
+        if options.threads == 0 || options.scrape_threads == 0 {
+            let text = "at least one ingest thread and one that scrapes are needed";
             return Err(Error::Options(text.into()));
         }
         let (drained, all_drained) = mpsc::sync_channel(0);
         let (mut threads, mut switches) = (Vec::new(), Vec::new());
-        for number in 0..options.threads {
+        for number in 0..options.threads + options.scrape_threads {
             // One layout at a time.
             let (switch, received) = tokio::sync::mpsc::channel(1);
             let shard = Shard {
                 number,
                 clock: options.clock.clone(),
+                scrape_seed: options.scrape_seed,
                 grace: options.shutdown_grace,
                 switches: received,
                 drained: drained.clone(),
             };
             switches.push(switch);
-            threads.push(start_thread(shard, options.engine)?);
+            threads.push(if number < options.threads {
+                start_thread(&format!("ingest-{number}"), shard, options.engine)?
+            } else {
+                // Nothing here needs a ring: committers are elsewhere.
+                let name = format!("scrape-{}", number - options.threads);
+                start_thread(&name, shard, IoEngine::Portable)?
+            });
         }
         drop(drained);
         let shards = Self {
@@ -169,6 +179,12 @@ impl Shards {
         self.shown.lock().stats.clone()
     }
 
+    /// The numbers of the scrapers, by their names.
+    #[must_use]
+    pub fn scrapers(&self) -> BTreeMap<String, Arc<ScraperStats>> {
+        self.shown.lock().scrapers.clone()
+    }
+
     /// Where what is appended to the store of this id can be looked at.
     #[must_use]
     pub fn tap(&self, store: &str) -> Option<Tap> {
@@ -210,6 +226,7 @@ fn wait(all: &mpsc::Receiver<()>) {
 fn show(control: &Control) -> Shown {
     let mut shown = Shown {
         taps: control.taps(),
+        scrapers: control.scrapers(),
         ..Shown::default()
     };
     for (name, address, stats) in control.receivers() {
@@ -220,15 +237,14 @@ fn show(control: &Control) -> Shown {
 }
 
 /// Starts a shard's thread and waits until its runtime is there.
-fn start_thread(shard: Shard, engine: IoEngine) -> Result<JoinHandle<()>, Error> {
-    let thread = format!("ingest-{}", shard.number);
+fn start_thread(thread: &str, shard: Shard, engine: IoEngine) -> Result<JoinHandle<()>, Error> {
     let failed = |source| Error::Thread {
-        thread: thread.clone(),
+        thread: thread.to_owned(),
         source,
     };
     match engine {
         IoEngine::Uring => std::thread::Builder::new()
-            .name(thread.clone())
+            .name(thread.to_owned())
             .spawn(move || tokio_uring::start(run(shard)))
             .map_err(failed),
         IoEngine::Portable => {
@@ -237,7 +253,7 @@ fn start_thread(shard: Shard, engine: IoEngine) -> Result<JoinHandle<()>, Error>
                 .build()
                 .map_err(failed)?;
             std::thread::Builder::new()
-                .name(thread.clone())
+                .name(thread.to_owned())
                 .spawn(move || tokio::task::LocalSet::new().block_on(&runtime, run(shard)))
                 .map_err(failed)
         }

@@ -27,6 +27,8 @@ use crate::append::Appender;
 use crate::http::{Receiver, Settings, Worker};
 use crate::own_store::{NewStore, OwnStore};
 use crate::paths::{PathTo, Paths};
+use crate::pull::assign::ScraperChange;
+use crate::pull::pool::{Puller, Scraper};
 use crate::spread::{Inbox, Spread};
 use crate::stats::ReceiverStats;
 
@@ -41,6 +43,9 @@ pub(crate) struct Switch {
     pub(crate) gone_listeners: Vec<u64>,
     pub(crate) gone_receivers: Vec<u64>,
     pub(crate) gone_stores: Vec<u64>,
+    /// All that go on, and the new ones.
+    pub(crate) scrapers: Vec<ScraperChange>,
+    pub(crate) gone_scrapers: Vec<u64>,
     /// Dropped when it is done.
     pub(crate) done: mpsc::SyncSender<()>,
 }
@@ -73,6 +78,7 @@ pub(crate) struct Listen {
 pub(crate) struct Shard {
     pub(crate) number: usize,
     pub(crate) clock: SharedClock,
+    pub(crate) scrape_seed: u64,
     pub(crate) grace: Duration,
     pub(crate) switches: tokio::sync::mpsc::Receiver<Switch>,
     /// Dropped when the last connection is gone.
@@ -82,6 +88,8 @@ pub(crate) struct Shard {
 /// What a shard thread has now.
 struct Present {
     worker: Rc<Worker>,
+    puller: Rc<Puller>,
+    scrapers: BTreeMap<u64, Rc<Scraper>>,
     grace: Duration,
     stores: Vec<Rc<OwnStore>>,
     receivers: BTreeMap<u64, Rc<Receiver>>,
@@ -95,12 +103,14 @@ struct Present {
 pub(crate) async fn run(mut shard: Shard) {
     let worker = Rc::new(Worker {
         shard: shard.number,
-        clock: shard.clock,
+        clock: shard.clock.clone(),
         appender: RefCell::new(Appender::default()),
         buffers: RefCell::default(),
     });
     let mut present = Present {
         worker,
+        puller: Rc::new(Puller::new(shard.clock, shard.scrape_seed)),
+        scrapers: BTreeMap::new(),
         grace: shard.grace,
         stores: Vec::new(),
         receivers: BTreeMap::new(),
@@ -117,6 +127,9 @@ pub(crate) async fn run(mut shard: Shard) {
             Some(_) = present.receiving.join_next() => {}
             Some(_) = present.committers.join_next() => {}
         }
+    }
+    for scraper in std::mem::take(&mut present.scrapers).into_values() {
+        scraper.end(false);
     }
     present.listeners.clear();
     while present.receiving.join_next().await.is_some() {}
@@ -140,6 +153,14 @@ impl Present {
         }
         for listen in switch.listeners {
             self.listen(listen);
+        }
+        for change in switch.scrapers {
+            self.change_scraper(change);
+        }
+        for number in switch.gone_scrapers {
+            if let Some(scraper) = self.scrapers.remove(&number) {
+                scraper.end(true);
+            }
         }
         for number in switch.gone_listeners {
             if let Some(stop) = self.listeners.remove(&number) {
@@ -168,6 +189,29 @@ impl Present {
             let receiver = Receiver::new(stats, self.worker.clone(), settings, paths);
             self.receivers.insert(number, receiver);
         }
+    }
+
+    fn change_scraper(&mut self, change: ScraperChange) {
+        let ScraperChange {
+            number,
+            stats,
+            terms,
+            paths,
+            targets,
+            elsewhere,
+        } = change;
+        let paths = paths.map(|(number, paths)| Paths::new(number, &paths, &self.stores));
+        let scraper = if let Some(scraper) = self.scrapers.get(&number) {
+            scraper.change(terms, paths);
+            scraper.clone()
+        } else if let Some(paths) = paths {
+            let scraper = Scraper::new(stats, self.puller.clone(), terms, paths);
+            self.scrapers.insert(number, scraper.clone());
+            scraper
+        } else {
+            return;
+        };
+        scraper.assign(&targets, |id| elsewhere.contains(&id));
     }
 
     fn listen(&mut self, listen: Listen) {

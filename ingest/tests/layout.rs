@@ -30,6 +30,9 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let options = ShardsOptions {
             threads,
+            scrape_threads: 1,
+            scrape_seed: 0,
+            inherited: [].into(),
             engine,
             shutdown_grace: grace,
             clock: SystemClock::shared(),
@@ -97,6 +100,7 @@ fn named(stores: &[(&str, &Store)], receivers: Vec<ReceiverOptions>) -> Layout {
             .map(|(id, s)| ((*id).to_owned(), (*s).clone()))
             .collect(),
         receivers,
+        scrapers: Vec::new(),
     }
 }
 

@@ -264,6 +264,9 @@ fn what_cannot_be_used_keeps_the_shards_from_starting() {
     let store = wal::Store::open(dir.path(), wal::StoreOptions::default()).unwrap();
     let options = ingest::ShardsOptions {
         threads: 1,
+        scrape_threads: 1,
+        scrape_seed: 0,
+        inherited: [].into(),
         engine: IoEngine::Portable,
         shutdown_grace: Duration::ZERO,
         clock: wal::SystemClock::shared(),

@@ -167,6 +167,9 @@ fn a_taken_address_fails_the_start() {
     let address = running.shards.addresses()["front"];
     let options = ShardsOptions {
         threads: 1,
+        scrape_threads: 1,
+        scrape_seed: 0,
+        inherited: [].into(),
         engine: IoEngine::Portable,
         shutdown_grace: Duration::ZERO,
         clock: SystemClock::shared(),
@@ -186,6 +189,9 @@ fn settings_that_make_no_sense_fail_the_start() {
     for (threads, to) in [(0, vec![0]), (1, vec![1])] {
         let options = ShardsOptions {
             threads,
+            scrape_threads: 1,
+            scrape_seed: 0,
+            inherited: [].into(),
             engine: IoEngine::Portable,
             shutdown_grace: Duration::ZERO,
             clock: SystemClock::shared(),

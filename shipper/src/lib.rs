@@ -86,7 +86,7 @@ pub use endpoint::{Endpoint, EndpointHandle, Stopped};
 pub use error::Error;
 pub use http::{
     Auth, HttpOptions, InvalidOption, OAuth2Options, ProxyOptions, Secret, SecretSource,
-    SigV4Options, TlsOptions, TlsVersion,
+    SigV4Options, TlsOptions, TlsVersion, client_tls,
 };
 pub use options::{EndpointOptions, MetadataOptions, Priority, ProtobufMessage, QueueOptions};
 pub use stats::{Counts, Phase, Snapshot, Stats};

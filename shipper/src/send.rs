@@ -88,6 +88,7 @@ impl Sender {
         let setup = Setup {
             timeout: options.remote_timeout,
             connections,
+            unix_socket: None,
             clock: SharedClock::clone(&clock),
         };
         let client = HttpClient::new(&options.http, setup).map_err(|problem| Error::Client {

@@ -21,9 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Agent, Files, Ground, LoadState, Problems, View};
 use crate::component::{HttpService, Logging, Role};
-use crate::graph::{Graph, Host, Seen};
+use crate::graph::{Graph, Host, Saw, Seen};
 use crate::server::Server;
 use crate::telemetry::logs;
+use crate::telemetry::metrics::Sources;
 
 /// What the controller is told.
 #[derive(Debug)]
@@ -119,7 +120,7 @@ impl Controller {
                 .stop(Duration::ZERO, oneshot::channel().1)?;
             return Err(first);
         }
-        controller.view.runs(controller.agent.sources());
+        controller.view.runs(controller.sources());
         controller.view.show(&controller.graph, &problems);
         controller.view.loaded(loaded.state);
         Ok(controller)
@@ -135,11 +136,18 @@ impl Controller {
         seen: &mut mpsc::Receiver<Seen>,
         runtime: &tokio::runtime::Handle,
     ) -> anyhow::Result<()> {
+        let mut owners = self.agent.ownership().changed();
+        if self.agent.ownership().is_on() {
+            // What the start has seen may be old by now.
+            owners.mark_changed();
+        }
         loop {
             let next = runtime.block_on(async {
                 tokio::select! {
                     event = events.recv() => Next::Event(event),
                     Some(seen) = seen.recv() => Next::Seen(seen),
+                    // An error means that there is no cluster.
+                    Ok(()) = owners.changed() => Next::Owners,
                 }
             });
             match next {
@@ -156,6 +164,10 @@ impl Controller {
                     }
                 }
                 Next::Event(Some(Event::Stop { deadline, hurried })) => {
+                    if let Some(clustering) = self.view.clustering() {
+                        // Before anything is closed here, others take over.
+                        runtime.block_on(clustering.terminate());
+                    }
                     return self.agent.stop(deadline, hurried);
                 }
                 Next::Event(None) => {
@@ -163,7 +175,20 @@ impl Controller {
                     return self.agent.stop(Duration::ZERO, hurried);
                 }
                 Next::Seen(seen) => self.seen(seen),
+                Next::Owners => {
+                    tracing::info!("the cluster has changed");
+                    let problems = self.apply();
+                    tell(problems);
+                }
             }
+        }
+    }
+
+    /// Everything that has numbers.
+    fn sources(&self) -> Sources {
+        Sources {
+            discoveries: self.graph.discoveries(),
+            ..self.agent.sources()
         }
     }
 
@@ -194,16 +219,15 @@ impl Controller {
     fn seen(&mut self, seen: Seen) {
         tracing::debug!(
             component = seen.id,
-            is_there = seen.files.is_ok(),
+            is_there = !matches!(seen.what, Saw::Files(Err(_))),
             "changed outside"
         );
         let wrong = self.graph.seen(seen);
         for diagnostic in &wrong {
             tracing::error!(%diagnostic, "a component cannot be evaluated");
         }
-        for (component, error) in self.apply() {
-            tracing::error!(component, error = text_of(&error), "cannot be changed");
-        }
+        let problems = self.apply();
+        tell(problems);
     }
 
     /// Makes what runs be what the graph asks for.
@@ -222,15 +246,23 @@ impl Controller {
             }
         }
         problems.extend(self.agent.apply(&self.graph.asked()));
-        self.view.runs(self.agent.sources());
+        self.view.runs(self.sources());
         self.view.show(&self.graph, &problems);
         problems
+    }
+}
+
+fn tell(problems: Problems) {
+    for (component, error) in problems {
+        tracing::error!(component, error = text_of(&error), "cannot be changed");
     }
 }
 
 enum Next {
     Event(Option<Event>),
     Seen(Seen),
+    /// Others of the cluster came or went.
+    Owners,
 }
 
 fn logging(graph: &Graph) -> Logging {

@@ -23,16 +23,18 @@ mod echo;
 mod files;
 mod flow;
 mod model;
+mod scraper;
 mod view;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use cluster::{Ownership, Peer, State};
 use config::Body;
 use ingest::{Layout, ReceiverOptions, Shards, ShardsOptions, Stage};
 use tokio::runtime::Handle;
@@ -46,9 +48,11 @@ use crate::telemetry::metrics::{ReceiverSource, Sources, StoreSource};
 
 pub(crate) use controller::{Controller, Event, Loaded};
 pub(crate) use files::Files;
+pub(crate) use scraper::{InProcess, Memory};
 pub(crate) use view::{LoadState, View};
 
 use flow::Flow;
+use scraper::Scraper;
 use writer::Writer;
 
 /// How long requests in flight may take once the agent stops.
@@ -71,6 +75,14 @@ pub(crate) struct Ground {
     pub(crate) clock: SharedClock,
     pub(crate) engine: IoEngine,
     pub(crate) threads: usize,
+    /// What this host adds to the times of scrapes.
+    pub(crate) scrape_seed: u64,
+    /// Sockets that whoever started this process handed over.
+    pub(crate) inherited: Arc<[TcpListener]>,
+    /// Who of a cluster scrapes what.
+    pub(crate) ownership: Ownership,
+    /// Where this process is asked without a socket.
+    pub(crate) memory: Memory,
     /// Where endpoints run.
     pub(crate) shipping: Handle,
     /// How long what is removed may go on shipping.
@@ -78,6 +90,17 @@ pub(crate) struct Ground {
     /// Told when a log has failed.
     pub(crate) failed: mpsc::Sender<String>,
     pub(crate) server: Arc<ServerStats>,
+}
+
+impl Ground {
+    /// Whether a target is scraped by this agent, by its key: always, unless a cluster shares them. Then not
+    /// before it takes part in the work: until then it may not know who does.
+    fn is_ours(&self, is_clustered: bool) -> impl Fn(u64) -> bool + use<'_> {
+        let (owners, is_shared) = (&self.ownership, is_clustered && self.ownership.is_on());
+        let takes_part = |peer: &Peer| peer.is_self && peer.state == State::Participant;
+        let is_ready = owners.is_ready() && owners.peers().iter().any(takes_part);
+        move |key| !is_shared || (is_ready && owners.is_local(key))
+    }
 }
 
 /// What runs.
@@ -89,7 +112,8 @@ pub(crate) struct Agent {
     stages: BTreeMap<String, (Body, Arc<Stage>)>,
     /// Where receivers listen, and how many connections they take.
     receivers: BTreeMap<String, (SocketAddr, usize)>,
-    /// Whom receivers feed.
+    scrapers: BTreeMap<String, Scraper>,
+    /// Whom receivers and scrapers feed.
     forwarded: BTreeMap<String, Vec<String>>,
     /// Writers that are gone, until they have stopped.
     leaving: BTreeMap<String, Leaving>,
@@ -116,6 +140,9 @@ impl Agent {
     pub(crate) fn start(ground: Ground) -> anyhow::Result<Self> {
         let settings = ShardsOptions {
             threads: ground.threads,
+            scrape_threads: scrape_threads(ground.threads),
+            scrape_seed: ground.scrape_seed,
+            inherited: ground.inherited.clone(),
             engine: ground.engine,
             shutdown_grace: ACCEPTED_GRACE,
             clock: ground.clock.clone(),
@@ -127,6 +154,7 @@ impl Agent {
             writers: BTreeMap::new(),
             stages: BTreeMap::new(),
             receivers: BTreeMap::new(),
+            scrapers: BTreeMap::new(),
             forwarded: BTreeMap::new(),
             leaving: BTreeMap::new(),
             order: Vec::new(),
@@ -139,7 +167,7 @@ impl Agent {
         self.order = asked.iter().map(|one| one.id.clone()).collect();
         let wanted = self.open_writers(asked, &mut problems);
         self.change_stages(asked);
-        self.change_receivers(asked, &mut problems);
+        self.change_doors(asked, &mut problems);
         for (id, wanted) in wanted {
             if let Some(writer) = self.writers.get_mut(&id) {
                 let failed = writer.ship(wanted, &self.ground);
@@ -219,7 +247,58 @@ impl Agent {
         }
     }
 
-    fn change_receivers(&mut self, asked: &[graph::Asked<'_>], problems: &mut Problems) {
+    /// Receivers and scrapers: where data comes in.
+    fn change_doors(&mut self, asked: &[graph::Asked<'_>], problems: &mut Problems) {
+        let mut before = std::mem::take(&mut self.scrapers);
+        let (mut scrapers, mut forwarded) = (BTreeMap::new(), BTreeMap::new());
+        let (flow, stores) = self.flow(asked);
+        let mut layout = Layout {
+            stores,
+            ..Layout::default()
+        };
+        for one in asked {
+            let forward_to = match one.role {
+                Role::Receiver(component) => &component.forward_to,
+                Role::Scrape(component) => &component.forward_to,
+                _ => continue,
+            };
+            let paths = flow.paths(forward_to).or_else(|problem| {
+                problems.push((one.id.clone(), anyhow::anyhow!(problem)));
+                // As before, or not at all: nothing is acknowledged for what does not get it.
+                flow.paths(self.forwarded.get(&one.id).ok_or(())?)
+                    .map_err(|_| ())
+            });
+            match (paths, one.role) {
+                (Ok(paths), Role::Receiver(component)) => {
+                    let options = receiver_options(&one.id, component, paths);
+                    layout.receivers.push(options);
+                }
+                (Ok(paths), Role::Scrape(component)) => {
+                    let before = before.remove(&one.id);
+                    let (next, wrong) = Scraper::next(before, component, &self.ground.memory);
+                    problems.extend(wrong.map(|error| (one.id.clone(), error)));
+                    if let Some(mut scraper) = next {
+                        let is_ours = self.ground.is_ours(component.is_clustered);
+                        let options = scraper.options(&one.id, component, paths, is_ours);
+                        layout.scrapers.push(options);
+                        scrapers.insert(one.id.clone(), scraper);
+                    }
+                }
+                _ => {}
+            }
+            if problems.iter().all(|(id, _)| *id != one.id) {
+                forwarded.insert(one.id.clone(), forward_to.clone());
+            } else if let Some(before) = self.forwarded.get(&one.id) {
+                forwarded.insert(one.id.clone(), before.clone());
+            }
+        }
+        self.scrapers = scrapers;
+        self.forwarded = forwarded;
+        self.lay_out(layout, problems);
+    }
+
+    /// What is between where data comes in and where it stays, and the stores.
+    fn flow<'a>(&'a self, asked: &'a [graph::Asked<'_>]) -> (Flow<'a>, Vec<(String, Store)>) {
         let mut flow = Flow::default();
         let mut stores = Vec::new();
         for (id, writer) in &self.writers {
@@ -235,31 +314,15 @@ impl Agent {
                     .insert(&one.id, (stage.clone(), &relabel.forward_to));
             }
         }
-        let mut receivers = Vec::new();
-        let mut forwarded = BTreeMap::new();
-        for one in asked {
-            let Role::Receiver(component) = one.role else {
-                continue;
-            };
-            let paths = flow.paths(&component.forward_to).or_else(|problem| {
-                problems.push((one.id.clone(), anyhow::anyhow!(problem)));
-                // As before, or not at all: nothing is acknowledged for what does not get it.
-                flow.paths(self.forwarded.get(&one.id).ok_or(())?)
-                    .map_err(|_| ())
-            });
-            if let Ok(paths) = paths {
-                receivers.push(receiver_options(&one.id, component, paths));
-            }
-            if problems.iter().all(|(id, _)| *id != one.id) {
-                forwarded.insert(one.id.clone(), component.forward_to.clone());
-            } else if let Some(before) = self.forwarded.get(&one.id) {
-                forwarded.insert(one.id.clone(), before.clone());
-            }
-        }
-        let limits: BTreeMap<String, usize> = (receivers.iter())
+        (flow, stores)
+    }
+
+    /// Has the ingest threads go over to a layout.
+    fn lay_out(&mut self, layout: Layout, problems: &mut Problems) {
+        let limits: BTreeMap<String, usize> = (layout.receivers.iter())
             .map(|one| (one.name.clone(), one.connections_max))
             .collect();
-        match self.shards.apply(Layout { stores, receivers }) {
+        match self.shards.apply(layout) {
             Ok(applied) => {
                 let failed = applied.failed.into_iter();
                 problems.extend(failed.map(|(id, error)| (id, error.into())));
@@ -267,7 +330,6 @@ impl Agent {
             // Everything is as it was.
             Err(error) => problems.push(("receivers".to_owned(), error.into())),
         }
-        self.forwarded = forwarded;
         let before = std::mem::take(&mut self.receivers);
         for (id, address) in self.shards.addresses() {
             let was = before.get(&id);
@@ -352,6 +414,11 @@ impl Agent {
         Writer::open(id, wanted, &self.ground)
     }
 
+    /// Who of a cluster scrapes what.
+    pub(crate) fn ownership(&self) -> &Ownership {
+        &self.ground.ownership
+    }
+
     /// What runs now.
     pub(crate) fn sources(&self) -> Sources {
         let stats = self.shards.stats();
@@ -375,15 +442,20 @@ impl Agent {
             })
         });
         let relabels = self.order.iter().filter_map(|id| self.stages.get(id));
+        let scrapers = self.shards.scrapers();
         Sources {
             engine: self.ground.engine,
             clock: self.ground.clock.clone(),
             stores: stores.collect(),
             receivers: receivers.collect(),
+            scrapers: (self.order.iter())
+                .filter_map(|id| scrapers.get(id).cloned())
+                .collect(),
             relabels: relabels.map(|(_, stage)| stage.clone()).collect(),
             endpoints: writers()
                 .flat_map(|(id, writer)| writer.sources(id))
                 .collect(),
+            discoveries: Vec::new(),
             server: self.ground.server.clone(),
         }
     }
@@ -417,6 +489,11 @@ impl Agent {
         self.shards.join()?;
         Ok(())
     }
+}
+
+/// Scraping takes less than receiving: what is known of a target saves most of the work.
+fn scrape_threads(threads: usize) -> usize {
+    (threads / 2).max(1)
 }
 
 /// Closes a log and tells what its endpoints do not have.

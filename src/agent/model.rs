@@ -4,17 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use config::{Body, Shown};
+use config::{Body, Shown, Value};
+use ingest::pull::TargetState;
 use tokio::sync::{mpsc, oneshot};
 
 use super::controller::Event;
 use super::view::{Component, View};
+use crate::cluster::Clustering;
 use crate::graph::{Health, HealthState, within};
 use crate::telemetry::families::Families;
-use crate::telemetry::load;
 use crate::telemetry::metrics::Sources;
+use crate::telemetry::{cluster, load};
 use crate::web::{AgentInfo, Argument, ConfigInfo, Detail, Edge, Model, Peer, Reloaded, Summary};
 
+/// Most targets of a scraper that are shown.
+const TARGETS_SHOWN_MAX: usize = 1_000;
 /// Lines that wait for one who looks at what passes.
 const LINES_WAITING: usize = 1_000;
 
@@ -51,6 +55,18 @@ impl View {
             .iter()
             .any(|one| one.modules.iter().any(|id| id == module));
         (summaries, module.is_empty() || exists)
+    }
+
+    /// What is known of a component beside its arguments and exports.
+    fn debug_info(&self, id: &str) -> Vec<Argument> {
+        let sources = self.sources();
+        let found = sources.discoveries.iter().find(|stats| stats.id == id);
+        let shown = found.map(|stats| stats.debug_info()).unwrap_or_default();
+        let shown = shown.into_iter().map(|(name, value)| Argument::Attribute {
+            name: name.to_owned(),
+            value,
+        });
+        shown.collect()
     }
 
     fn summary(
@@ -140,6 +156,9 @@ fn tap(sources: &Sources, id: &str) -> Option<ingest::Tap> {
     if let Some(stage) = sources.relabels.iter().find(|one| one.name() == id) {
         return Some(stage.tap().clone());
     }
+    if let Some(scraper) = sources.scrapers.iter().find(|one| one.name() == id) {
+        return Some(scraper.tap().clone());
+    }
     let store = sources.stores.iter().find(|one| one.id == id)?;
     Some(store.tap.clone())
 }
@@ -154,11 +173,63 @@ fn counter(sources: &Sources, id: &str) -> Option<Arc<dyn Fn() -> u64 + Send + S
             now.samples + now.exemplars + now.histograms + now.metadata
         }));
     }
+    let mut scrapers = sources.scrapers.iter();
+    if let Some(stats) = scrapers.find(|stats| stats.name() == id) {
+        let stats = Arc::clone(stats);
+        return Some(Arc::new(move || {
+            let now = stats.snapshot();
+            now.samples_followed + now.samples_parsed
+        }));
+    }
     let mut relabels = sources.relabels.iter();
     let stage = Arc::clone(relabels.find(|stage| stage.name() == id)?);
     Some(Arc::new(move || {
         stage.stats().written.load(Ordering::Relaxed)
     }))
+}
+
+/// How the targets of a scraper are, one block each.
+fn targets(sources: &Sources, id: &str) -> Vec<Argument> {
+    let scraper = sources.scrapers.iter().find(|one| one.name() == id);
+    let targets = scraper.map(|scraper| scraper.targets()).unwrap_or_default();
+    let targets = targets.iter().take(TARGETS_SHOWN_MAX);
+    let block = targets.map(|state| Argument::Block {
+        name: "target".to_owned(),
+        label: String::new(),
+        body: target(state),
+    });
+    block.collect()
+}
+
+fn target(state: &TargetState) -> Vec<Argument> {
+    let (target, last) = (&state.target, state.last());
+    let label = |name: &str| {
+        let found = target.labels.iter().find(|(one, _)| one == name);
+        found.map_or("", |(_, value)| value.as_str())
+    };
+    let labels: BTreeMap<String, Value> = (target.labels.iter())
+        .map(|(name, value)| (name.clone(), value.as_str().into()))
+        .collect();
+    let scraped = state.last_scrape_ms().map_or(Value::Null, Value::from);
+    let seconds = last.took.as_secs_f64();
+    let fields: [(&str, Value); 8] = [
+        ("job", label("job").into()),
+        ("url", target.url.as_str().into()),
+        ("health", state.health().into()),
+        ("labels", labels.into()),
+        ("last_error", last.error.unwrap_or_default().into()),
+        ("last_scrape_ms", scraped),
+        ("last_scrape_duration_seconds", seconds.into()),
+        (
+            "last_scrape_samples",
+            i64::try_from(last.samples).unwrap_or(i64::MAX).into(),
+        ),
+    ];
+    let fields = fields.into_iter().map(|(name, value)| Argument::Attribute {
+        name: name.to_owned(),
+        value,
+    });
+    fields.collect()
 }
 
 /// The lines that hold `filter`.
@@ -193,7 +264,10 @@ impl Model for View {
             exports: exports
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
-            debug_info: Vec::new(),
+            debug_info: match targets(&self.sources(), id) {
+                none if none.is_empty() => self.debug_info(id),
+                targets => targets,
+            },
             created_module_ids: found.modules.clone(),
         })
     }
@@ -206,6 +280,7 @@ impl Model for View {
         let load = self.load();
         let mut about = self.about();
         about.live_debugging = self.is_debugged();
+        about.clustering = View::clustering(self).is_some();
         about.config = ConfigInfo {
             path: load.path,
             sha256: load.sha256,
@@ -217,7 +292,19 @@ impl Model for View {
     }
 
     fn peers(&self) -> Vec<Peer> {
-        Vec::new()
+        let clustering = View::clustering(self);
+        let peers = clustering.map(|clustering| clustering.ownership().peers());
+        let peers = peers.unwrap_or_default().into_iter().map(|peer| Peer {
+            name: peer.name.to_string(),
+            addr: peer.address.to_string(),
+            is_self: peer.is_self,
+            state: peer.state.as_str().to_owned(),
+        });
+        peers.collect()
+    }
+
+    fn clustering(&self) -> Option<&Clustering> {
+        View::clustering(self)
     }
 
     fn debug(&self, id: &str, probability: f64, filter: &str) -> Option<mpsc::Receiver<String>> {
@@ -260,7 +347,12 @@ impl Model for View {
                     .state
             })
             .collect();
-        load::collect(families, &self.load(), &states);
+        let clustering = View::clustering(self);
+        let name = clustering.map(Clustering::name);
+        load::collect(families, &self.load(), &states, name);
+        if let Some(clustering) = clustering {
+            cluster::collect(families, clustering);
+        }
     }
 
     fn is_ready(&self) -> bool {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::Problems;
 use super::controller::Event;
+use crate::cluster::Clustering;
 use crate::component::Role;
 use crate::graph::{Files, Graph, Health, HealthState, State, What, unix_ms};
 use crate::telemetry::metrics::Sources;
@@ -23,6 +24,7 @@ use crate::web::AgentInfo;
 #[derive(Debug)]
 pub(crate) struct View {
     about: AgentInfo,
+    clustering: Option<Clustering>,
     events: mpsc::Sender<Event>,
     is_ready: AtomicBool,
     is_debugged: AtomicBool,
@@ -117,9 +119,15 @@ impl LoadState {
 
 impl View {
     /// Of an agent in which nothing runs yet, and which does what is sent to `events`.
-    pub(crate) fn new(about: AgentInfo, events: mpsc::Sender<Event>, sources: Sources) -> Self {
+    pub(crate) fn new(
+        about: AgentInfo,
+        clustering: Option<Clustering>,
+        events: mpsc::Sender<Event>,
+        sources: Sources,
+    ) -> Self {
         Self {
             about,
+            clustering,
             events,
             is_ready: AtomicBool::new(false),
             is_debugged: AtomicBool::new(false),
@@ -131,6 +139,11 @@ impl View {
 
     pub(super) fn about(&self) -> AgentInfo {
         self.about.clone()
+    }
+
+    /// The cluster, if there is one.
+    pub(crate) const fn clustering(&self) -> Option<&Clustering> {
+        self.clustering.as_ref()
     }
 
     pub(super) fn events(&self) -> mpsc::Sender<Event> {

@@ -6,8 +6,8 @@ use config::{BodyReader, Schema};
 
 use super::document::Document;
 use super::{
-    Role, content, echo, exporter_self, http_service, live_debugging, logging, receive_http,
-    relabel, remote_write, tracing_block,
+    Role, content, discovery, echo, exporter_self, http_service, live_debugging, logging,
+    receive_http, relabel, relabel_targets, remote_write, scrape, tracing_block,
 };
 
 /// What kind of block it is.
@@ -76,8 +76,74 @@ const RECEIVER: Export = Export {
     text: "Takes metrics: for the `forward_to` of others.",
 };
 
+/// A component that finds targets.
+const fn finds_targets(
+    name: &'static str,
+    read: fn(&mut BodyReader<'_>) -> Role,
+    text: &'static str,
+    document: Document,
+) -> Definition {
+    Definition {
+        name,
+        kind: Kind::Component,
+        read,
+        exports: &[discovery::EXPORT],
+        text,
+        document,
+    }
+}
+
 /// Everything there is, by name.
-pub(crate) static DEFINITIONS: [Definition; 11] = [
+pub(crate) static DEFINITIONS: [Definition; 19] = [
+    finds_targets(
+        discovery::DNS,
+        |r| Role::Discovery(discovery::read_dns(r)),
+        "Targets from the records of names.",
+        discovery::DNS_DOCUMENT,
+    ),
+    finds_targets(
+        discovery::DOCKER,
+        |r| Role::Discovery(discovery::read_docker(r)),
+        "Targets from the containers of a Docker host.",
+        discovery::DOCKER_DOCUMENT,
+    ),
+    finds_targets(
+        discovery::FILE,
+        |r| Role::Discovery(discovery::read_file(r)),
+        "Targets from files.",
+        discovery::FILE_DOCUMENT,
+    ),
+    finds_targets(
+        discovery::HTTP,
+        |r| Role::Discovery(discovery::read_http(r)),
+        "Targets from the answer of a URL.",
+        discovery::HTTP_DOCUMENT,
+    ),
+    finds_targets(
+        discovery::PROCESS,
+        |r| Role::Discovery(discovery::read_process(r)),
+        "Targets from the processes of the machine.",
+        discovery::PROCESS_DOCUMENT,
+    ),
+    Definition {
+        name: relabel_targets::NAME,
+        kind: Kind::Component,
+        read: |r| Role::RelabelTargets(relabel_targets::read(r)),
+        exports: &[
+            Export {
+                name: "output",
+                type_name: "list(map(string))",
+                text: "The targets that rules left, as they left them.",
+            },
+            Export {
+                name: "rules",
+                type_name: "list(object)",
+                text: "Its rules.",
+            },
+        ],
+        text: "Rewrites or drops targets by rules on their labels.",
+        document: relabel_targets::DOCUMENT,
+    },
     Definition {
         name: http_service::NAME,
         kind: Kind::Service,
@@ -106,6 +172,12 @@ pub(crate) static DEFINITIONS: [Definition; 11] = [
         text: "The text of a file, for the arguments of others.",
         document: content::FILE_DOCUMENT,
     },
+    finds_targets(
+        discovery::FILE_MATCH,
+        |r| Role::Discovery(discovery::read_file_match(r)),
+        "Targets from the files that patterns match.",
+        discovery::FILE_MATCH_DOCUMENT,
+    ),
     Definition {
         name: logging::NAME,
         kind: Kind::Setting,
@@ -167,6 +239,14 @@ pub(crate) static DEFINITIONS: [Definition; 11] = [
         exports: &[RECEIVER],
         text: "Keeps what it takes in a write-ahead log and sends it to every endpoint.",
         document: remote_write::DOCUMENT,
+    },
+    Definition {
+        name: scrape::NAME,
+        kind: Kind::Component,
+        read: |r| Role::Scrape(Box::new(scrape::read(r))),
+        exports: &[],
+        text: "Fetches metrics of targets again and again.",
+        document: scrape::DOCUMENT,
     },
     Definition {
         name: content::HTTP,
@@ -238,6 +318,6 @@ mod tests {
         let meant = |name: &str| instead(name, known());
         assert!(meant("prometheus.relable").starts_with("nearest: prometheus.relabel"));
         assert_eq!(meant("local.fle"), "nearest: local.file");
-        assert!(meant("loki.write").starts_with("there are local.file, prometheus.echo, "));
+        assert!(meant("loki.write").starts_with("there are discovery.dns, discovery.docker, "));
     }
 }

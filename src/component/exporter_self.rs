@@ -15,6 +15,7 @@ pub(crate) const DOCUMENT: Document = Document {
     texts: &[],
     metrics: &[
         "penstock_build_info",
+        "penstock_cluster_",
         "penstock_component_controller_",
         "penstock_config_",
         "penstock_io_engine_info",
@@ -26,14 +27,17 @@ pub(crate) const DOCUMENT: Document = Document {
 /// It has no arguments.
 pub(crate) fn read(_: &mut BodyReader<'_>) {}
 
-/// The one target: the path of this component at the agent's own address.
+/// The one target: the path of this component at the address that means the agent itself.
 pub(crate) fn targets(id: &str, facts: &Facts) -> Value {
     let target = [
-        ("__address__", facts.own_address.clone()),
+        ("__address__", facts.memory_address.clone()),
         (
             "__metrics_path__",
             format!("/api/v0/component/{id}/metrics"),
         ),
+        ("__scheme__", "http".to_owned()),
+        ("__meta_component_name", NAME.to_owned()),
+        ("__meta_component_id", id.to_owned()),
         ("instance", facts.hostname.clone()),
         ("job", "integrations/self".to_owned()),
     ];

@@ -9,6 +9,7 @@
 
 mod content;
 mod definition;
+pub(crate) mod discovery;
 mod document;
 mod echo;
 mod exporter_self;
@@ -21,13 +22,17 @@ mod receive_limits;
 mod receive_tenants;
 mod relabel;
 mod relabel_rule;
+mod relabel_targets;
 mod remote_write;
+mod scrape;
 mod tls_server;
 mod tracing_block;
 
 use std::sync::Arc;
 
 use config::{BodyReader, Capsule, CapsuleKind, Handle, Object, Value};
+
+use crate::discovery::Discovery;
 
 pub(crate) use content::{
     Content, Fetch, GitFetch, GitLogin, HttpFetch, read_import_file, read_import_git,
@@ -40,7 +45,9 @@ pub(crate) use http_service::{HttpService, PathAuth};
 pub(crate) use logging::{Logging, Logs};
 pub(crate) use receive_http::ReceiveHttp;
 pub(crate) use relabel::Relabel;
+pub(crate) use relabel_targets::RelabelTargets;
 pub(crate) use remote_write::{RemoteWrite, WalOptions};
+pub(crate) use scrape::Scrape;
 
 /// What a `receiver` export stands for: the component that takes metrics.
 #[derive(Debug)]
@@ -98,10 +105,16 @@ pub(crate) enum Role {
     Relabel(Box<Relabel>),
     /// Where data comes in.
     Receiver(Box<ReceiveHttp>),
+    /// Where data is fetched.
+    Scrape(Box<Scrape>),
     /// Text from elsewhere, looked at again and again.
     Content(Content),
     /// The agent's own metrics as a target.
     ExporterSelf,
+    /// Targets from elsewhere, looked for again and again.
+    Discovery(Discovery),
+    /// Targets made of others.
+    RelabelTargets(RelabelTargets),
 }
 
 impl Role {
@@ -110,11 +123,12 @@ impl Role {
         match self {
             Self::Relabel(relabel) => &relabel.forward_to,
             Self::Receiver(receiver) => &receiver.forward_to,
+            Self::Scrape(scrape) => &scrape.forward_to,
             _ => &[],
         }
     }
 
-    /// What others may refer to, apart from contents that are fetched. `receiver` is the component's.
+    /// What others may refer to, apart from contents and targets that are looked for. `receiver` is the component's.
     pub(crate) fn exports(&self, receiver: &Arc<MetricsReceiver>, facts: &Facts) -> Object {
         let capsule = || Value::from(Capsule::new(MetricsReceiver::KIND, receiver.clone()));
         let mut exports = Object::new();
@@ -130,12 +144,18 @@ impl Role {
                 let targets = exporter_self::targets(&receiver.id, facts);
                 exports.insert("targets".to_owned(), targets);
             }
+            Self::RelabelTargets(relabel) => {
+                exports.insert("output".to_owned(), relabel.output.clone());
+                exports.insert("rules".to_owned(), relabel.rules.clone());
+            }
             Self::Logging(_)
             | Self::Http(_)
             | Self::LiveDebugging(_)
             | Self::Tracing
             | Self::Receiver(_)
-            | Self::Content(_) => {}
+            | Self::Scrape(_)
+            | Self::Content(_)
+            | Self::Discovery(_) => {}
         }
         exports
     }
@@ -144,8 +164,8 @@ impl Role {
 /// What components may know about the agent they run in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
-    /// The agent's own address, as given.
-    pub(crate) own_address: String,
+    /// The address that means the agent itself, without a socket.
+    pub(crate) memory_address: String,
     /// The machine's name.
     pub(crate) hostname: String,
 }

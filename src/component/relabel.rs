@@ -108,7 +108,7 @@ fn read_cache(r: &mut BodyReader<'_>) -> (usize, Duration) {
 }
 
 /// A rule as an object of the language.
-fn exported(rule: &RuleOptions) -> Value {
+pub(super) fn exported(rule: &RuleOptions) -> Value {
     let list = |names: &[String]| -> Value {
         let names: Vec<Value> = names.iter().map(|name| name.as_str().into()).collect();
         names.into()

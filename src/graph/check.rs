@@ -350,7 +350,7 @@ mod tests {
         let table = [
             (
                 "prometheus.relable \"x\" {}",
-                "1:1: cannot find the definition of component name \"prometheus.relable\"; nearest: prometheus.relabel, prometheus.echo, prometheus.receive_http",
+                "1:1: cannot find the definition of component name \"prometheus.relable\"; nearest: prometheus.relabel, prometheus.scrape, prometheus.echo",
             ),
             ("declare { }", "1:1: declare block must have a label"),
             (

@@ -7,7 +7,7 @@
 //! | `node` | one block into what it asks for and exports |
 //! | `custom`, `foreach`, `import`, `env` | blocks that stand for others into modules |
 //! | `check` | a configuration into what its text alone shows to be wrong |
-//! | `watch`, `git` | places outside into texts |
+//! | `watch`, `git` | places outside into texts, or into targets |
 //! | `health` | what happened to a component into a state |
 //!
 //! # Invariants
@@ -38,13 +38,14 @@ use std::sync::Arc;
 use config::{Block, Diagnostics, File, Scope};
 
 use crate::component::{Content, Facts, Fetch, Role};
+use crate::discovery::{Discovery, Stats};
 
 pub(crate) use check::check;
 pub(crate) use health::{Health, HealthState, unix_ms};
 pub(crate) use module::Module;
 pub(crate) use node::{Node, State, within};
 pub(crate) use sketch::What;
-pub(crate) use watch::{Files, Seen, Watch, Watcher, files};
+pub(crate) use watch::{Files, Saw, Seen, Watch, Watcher, files};
 
 use module::Given;
 use sketch::{Place, at_header};
@@ -87,6 +88,10 @@ impl Host {
 
     fn watch(&self, id: &str, content: &Content, now: &Files) -> Watch {
         self.watcher.watch(id, content, now)
+    }
+
+    fn discover(&self, id: &str, discovery: &Discovery, stats: &Arc<Stats>) -> Watch {
+        self.watcher.discover(id, discovery, stats)
     }
 
     /// What `module_path` is in a module from there.
@@ -187,6 +192,17 @@ impl Graph {
             }
         });
         asked
+    }
+
+    /// What became of looking for targets, by component, as they are written.
+    pub(crate) fn discoveries(&self) -> Vec<Arc<Stats>> {
+        let mut all = Vec::new();
+        self.visit(&mut |_, _, node| {
+            if let State::Component(live) = &node.state {
+                all.extend(live.discovery.clone());
+            }
+        });
+        all
     }
 
     /// Every node, with its module and its id there.

@@ -17,8 +17,9 @@ use super::health::{Health, HealthState};
 use super::import::Import;
 use super::module::Module;
 use super::sketch::{Item, What, at_header};
-use super::watch::{Files, Seen, Watch};
-use crate::component::{Content, Definition, MetricsReceiver, Role};
+use super::watch::{Files, Saw, Seen, Watch};
+use crate::component::{Content, Definition, MetricsReceiver, Role, discovery};
+use crate::discovery::Stats;
 
 /// A block in the graph.
 #[derive(Debug)]
@@ -55,8 +56,10 @@ pub(crate) enum State {
 pub(crate) struct Live {
     pub(crate) body: Body,
     pub(crate) role: Role,
-    /// Looks for another text.
+    /// Looks for another text, or other targets.
     watch: Option<Watch>,
+    /// What became of looking for targets.
+    pub(crate) discovery: Option<Arc<Stats>>,
 }
 
 impl Node {
@@ -155,17 +158,41 @@ impl Node {
             return Ok(false);
         }
         let mut exports = role.exports(&self.receiver, &host.facts);
-        let mut watch = None;
+        let (mut watch, mut stats) = (None, None);
         if let Role::Content(content) = &role {
             let (files, watching) = self.look(content, host)?;
             exports.insert("content".to_owned(), content.export(&files));
             watch = Some(watching);
             self.watched = None;
         }
-        self.state = State::Component(Box::new(Live { body, role, watch }));
+        if let Role::Discovery(discovery) = &role {
+            let going_on = self
+                .discovery()
+                .unwrap_or_else(|| Arc::new(Stats::new(self.id(), discovery.place.mechanism())));
+            watch = Some(host.discover(self.id(), discovery, &going_on));
+            stats = Some(going_on);
+            // What was found last stays until something is found.
+            let found = self.exports.get(discovery::TARGETS).cloned();
+            let found = found.unwrap_or_else(discovery::nothing);
+            exports.insert(discovery::TARGETS.to_owned(), found);
+        }
+        self.state = State::Component(Box::new(Live {
+            body,
+            role,
+            watch,
+            discovery: stats,
+        }));
         let is_changed = exports != self.exports;
         self.exports = exports;
         Ok(is_changed)
+    }
+
+    /// What became of looking for targets so far.
+    fn discovery(&self) -> Option<Arc<Stats>> {
+        match &self.state {
+            State::Component(live) => live.discovery.clone(),
+            _ => None,
+        }
     }
 
     /// What is there now, and a watch on it.
@@ -187,12 +214,17 @@ impl Node {
         if !watch.is_some_and(|watch| watch.saw(&seen)) {
             return false;
         }
-        match seen.files {
-            Err(problem) => {
+        match seen.what {
+            Saw::Targets(targets) => {
+                let name = discovery::TARGETS.to_owned();
+                let before = self.exports.insert(name, targets.clone());
+                before != Some(targets)
+            }
+            Saw::Files(Err(problem)) => {
                 self.watched = Some(Health::now(HealthState::Unhealthy, problem));
                 false
             }
-            Ok(files) => {
+            Saw::Files(Ok(files)) => {
                 self.watched = None;
                 match &mut self.state {
                     State::Component(live) => match &live.role {

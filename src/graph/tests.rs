@@ -9,6 +9,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+mod discovery;
+
 /// A graph whose outside is real.
 struct Bed {
     runtime: Runtime,
@@ -131,7 +133,7 @@ fn a_body_that_does_not_hang_together_changes_nothing() {
         (
             "prometheus.scrap \"x\" {}\n",
             "a:1:1: cannot find the definition of component name \"prometheus.scrap\"; nearest: \
-             prometheus.echo, prometheus.relabel",
+             prometheus.scrape, prometheus.echo, prometheus.relabel",
         ),
         (
             "prometheus.remote_write {}\n",

@@ -1,4 +1,5 @@
-//! Turns a place outside the configuration into its text, now and whenever it changes.
+//! Turns a place outside the configuration into its text, now and whenever it changes; targets that are looked
+//! for into the lists that are found.
 //!
 //! # Failure
 //! - What cannot be had is an error in words; the next look is made as if nothing had happened. Only the
@@ -11,12 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use config::Value;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::git;
 use crate::component::{Content, Fetch, HttpFetch};
+use crate::discovery::{Discovery, Stats};
 
 /// Names and texts.
 pub(crate) type Files = Vec<(String, String)>;
@@ -32,7 +35,16 @@ pub(crate) struct Seen {
     pub(crate) id: String,
     /// The watch that saw it: the node may have another one by now, of another place.
     pub(crate) watch: u64,
-    pub(crate) files: Result<Files, String>,
+    pub(crate) what: Saw,
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub(crate) enum Saw {
+    /// The texts of a place, or why they cannot be had.
+    Files(Result<Files, String>),
+    /// Other targets than before.
+    Targets(Value),
 }
 
 /// Looks at one place again and again until it is dropped.
@@ -92,12 +104,28 @@ impl Watcher {
                     continue;
                 }
                 now = next;
-                let (id, files) = (id.clone(), now.clone());
-                if seen.send(Seen { id, watch, files }).await.is_err() {
+                let (id, what) = (id.clone(), Saw::Files(now.clone()));
+                if seen.send(Seen { id, watch, what }).await.is_err() {
                     return;
                 }
             }
         });
+        Watch {
+            task,
+            number: watch,
+        }
+    }
+
+    /// Tells of targets from now on; `stats` are the component's.
+    pub(crate) fn discover(&self, id: &str, discovery: &Discovery, stats: &Arc<Stats>) -> Watch {
+        let (id, discovery, stats) = (id.to_owned(), discovery.clone(), stats.clone());
+        let seen = self.seen.clone();
+        let watch = NEXT.fetch_add(1, Ordering::Relaxed);
+        let task = self.runtime.spawn(discovery.run(stats, move |targets| {
+            let (id, what) = (id.clone(), Saw::Targets(targets));
+            let seen = seen.clone();
+            async move { seen.send(Seen { id, watch, what }).await.is_ok() }
+        }));
         Watch {
             task,
             number: watch,
@@ -171,6 +199,7 @@ async fn http(fetch: &HttpFetch) -> Result<Files, String> {
         body: fetch.body.clone(),
         timeout: fetch.timeout,
         http: &fetch.http,
+        unix_socket: None,
         answer_bytes_max: TEXT_BYTES_MAX,
     };
     let text = shipper::fetch::fetch(request).await;

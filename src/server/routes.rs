@@ -1,11 +1,14 @@
-//! Turns a request into the answer to it: credentials, method, path, in this order.
+//! Turns a request into the answer to it: credentials, method, path, in this order. Of one path the body counts: messages
+//! of the other agents in a cluster.
 
+use hyper::body::Body;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode, Uri};
 
 use super::body::{Answer, text};
 use super::secured::Secured;
 use super::{ServerStats, count};
+use crate::cluster;
 use crate::telemetry::families;
 use crate::web::{Asked, Web, decoded};
 
@@ -20,12 +23,17 @@ pub(super) struct Head {
 }
 
 /// The answer to a request, for who may have one.
-pub(super) async fn answer(
+pub(super) async fn answer<B>(
     head: Head,
+    body: B,
     secured: &Secured,
     stats: &ServerStats,
     web: &Arc<Web>,
-) -> Answer {
+) -> Answer
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     if let Some((guard, auth)) = &secured.guard {
         // Also as it is understood: a path written in another way is the same one.
         let path = head.uri.path();
@@ -37,6 +45,9 @@ pub(super) async fn answer(
             answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             return answer;
         }
+    }
+    if head.uri.path() == cluster::MESSAGE_PATH && head.method == Method::POST {
+        return cluster::answer(web.clustering(), body).await;
     }
     let is_reload = head.uri.path() == "/-/reload";
     let is_post = is_reload && head.method == Method::POST;

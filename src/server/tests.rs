@@ -164,7 +164,7 @@ impl Running {
     async fn start(http: &HttpService) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let clock = SystemClock::shared();
-        let server = Server::listen(address, http, &clock).await.unwrap();
+        let server = Server::listen(address, &[], http, &clock).await.unwrap();
         let port = server.listener.local_addr().unwrap().port();
         let fake = Fake {
             server: server.stats(),

@@ -4,10 +4,20 @@ use super::families::{Families, float};
 use crate::agent::LoadState;
 use crate::graph::HealthState;
 
-/// Adds how the last load went, and how many components are how well.
-pub(crate) fn collect(families: &mut Families, load: &LoadState, states: &[HealthState]) {
+/// Adds how the last load went, and how many components are how well; in a cluster, with its name.
+pub(crate) fn collect(
+    families: &mut Families,
+    load: &LoadState,
+    states: &[HealthState],
+    cluster: Option<&str>,
+) {
     let mut plain = families.plain();
-    plain.with("sha256", load.sha256.clone()).gauge(
+    let mut hash = plain.with("sha256", load.sha256.clone());
+    let mut hash = match cluster {
+        Some(name) => hash.with("cluster_name", name),
+        None => hash,
+    };
+    hash.gauge(
         "penstock_config_hash",
         "The configuration that was read last",
         1.0,

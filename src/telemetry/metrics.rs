@@ -6,10 +6,13 @@
 
 mod receiver;
 mod relabel;
+mod scraper;
+mod targets;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ingest::pull::ScraperStats;
 use ingest::{ReceiverStats, Stage};
 use shipper::encode::{Miss, TemplateCounts};
 use shipper::stats::DURATION_BOUNDS_SECONDS;
@@ -18,6 +21,7 @@ use wal::{IoEngine, SYNC_SECONDS_BOUNDS, SharedClock, Store};
 
 use super::families::{Durations, Families, Group, float};
 use super::{process, secure};
+use crate::discovery;
 use crate::server::ServerStats;
 
 /// A store and the component it belongs to.
@@ -54,8 +58,10 @@ pub(crate) struct Sources {
     pub(crate) clock: SharedClock,
     pub(crate) stores: Vec<StoreSource>,
     pub(crate) receivers: Vec<ReceiverSource>,
+    pub(crate) scrapers: Vec<Arc<ScraperStats>>,
     pub(crate) relabels: Vec<Arc<Stage>>,
     pub(crate) endpoints: Vec<EndpointSource>,
+    pub(crate) discoveries: Vec<Arc<discovery::Stats>>,
     pub(crate) server: Arc<ServerStats>,
 }
 
@@ -79,8 +85,14 @@ impl Sources {
         for receiver in &self.receivers {
             receiver::collect(&mut families, receiver, self.clock.monotonic());
         }
+        for scraper in &self.scrapers {
+            scraper::collect(&mut families, scraper);
+        }
         for stage in &self.relabels {
             relabel::collect(&mut families, stage);
+        }
+        for found in &self.discoveries {
+            targets::collect(&mut families, found);
         }
         for store in &self.stores {
             collect_store(&mut families, store);

@@ -8,6 +8,7 @@ use wal::{IoEngine, SystemClock};
 
 use super::model::{AgentInfo, Detail, Edge, Model, Peer, Reloaded, Summary};
 use super::{Prefix, Web};
+use crate::cluster::Clustering;
 use crate::server::ServerStats;
 use crate::telemetry::families::Families;
 use crate::telemetry::metrics::Sources;
@@ -50,9 +51,11 @@ impl Model for Fake {
             engine: IoEngine::Portable,
             clock: SystemClock::shared(),
             stores: Vec::new(),
+            scrapers: Vec::new(),
             relabels: Vec::new(),
             receivers: Vec::new(),
             endpoints: Vec::new(),
+            discoveries: Vec::new(),
             server: Arc::clone(&self.server),
         })
     }
@@ -63,6 +66,10 @@ impl Model for Fake {
 
     fn peers(&self) -> Vec<Peer> {
         self.peers.clone()
+    }
+
+    fn clustering(&self) -> Option<&Clustering> {
+        None
     }
 
     fn debug(&self, _id: &str, _probability: f64, _filter: &str) -> Option<mpsc::Receiver<String>> {

@@ -8,6 +8,7 @@ use config::Value as Config;
 use serde_json::{Value, json};
 
 use super::model::{AgentInfo, Argument, Detail, Edge, Peer, Summary};
+use crate::cluster::Clustering;
 use crate::graph::Health;
 use crate::wal::time;
 
@@ -131,6 +132,21 @@ pub(super) fn peers(peers: &[Peer]) -> Value {
         })
     };
     peers.iter().map(one).collect::<Vec<_>>().into()
+}
+
+/// What the cluster is like, and how much of the ring each of its agents owns; `null` without one.
+pub(super) fn cluster(clustering: Option<&Clustering>) -> Value {
+    let Some(clustering) = clustering else {
+        return Value::Null;
+    };
+    let shares = clustering.ownership().shares().into_iter();
+    let shares = shares.map(|(name, share)| json!({"name": &*name, "share": share}));
+    json!({
+        "name": clustering.name(),
+        "isReady": clustering.ownership().is_ready(),
+        "minimumSize": clustering.wait_for_size(),
+        "shares": shares.collect::<Vec<_>>(),
+    })
 }
 
 /// The agent, `ready` or not, at `now_ms`.

@@ -47,11 +47,13 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
+use crate::agent::InProcess;
+use crate::cluster::Clustering;
 use crate::component::EXPORTER_SELF;
 use crate::graph::HealthState;
 use crate::server::{Answer, json, metrics, text};
 use crate::telemetry::capture::Capture;
-use crate::telemetry::families::Families;
+use crate::telemetry::families::{self, Families};
 use crate::telemetry::metrics::Sources;
 
 use cardinality::{TOP_MAX, Walks};
@@ -127,6 +129,11 @@ impl Web {
         sick.map(|one| one.name).collect()
     }
 
+    /// The cluster, if there is one.
+    pub(crate) fn clustering(&self) -> Option<&Clustering> {
+        self.model.clustering()
+    }
+
     pub(crate) fn sources(&self) -> Arc<Sources> {
         self.model.sources()
     }
@@ -163,11 +170,17 @@ impl Web {
 
     /// The handler of a component: only `prometheus.exporter.self` has one.
     fn own_metrics(&self, path: &str) -> Answer {
-        let id = path.strip_suffix("/metrics").unwrap_or_default();
-        match self.model.component(id) {
-            Some(found) if found.summary.name == EXPORTER_SELF => metrics(self),
-            _ => not_found(),
+        if self.is_own_metrics(path) {
+            metrics(self)
+        } else {
+            not_found()
         }
+    }
+
+    fn is_own_metrics(&self, path: &str) -> bool {
+        let id = path.strip_suffix("/metrics").unwrap_or_default();
+        let found = self.model.component(id);
+        found.is_some_and(|found| found.summary.name == EXPORTER_SELF)
     }
 
     async fn api(&self, path: &str, asked: &Asked<'_>) -> Answer {
@@ -184,6 +197,7 @@ impl Web {
                 None => not_found(),
             },
             ("peers", "") => json(&json::peers(&self.model.peers())),
+            ("cluster", "") => json(&json::cluster(self.clustering())),
             ("graph", module) => self.streams.graph(&self.model, module, asked),
             ("debug", id) => self.streams.debug(&self.model, id, asked),
             ("agent", "") => self.agent(),
@@ -216,6 +230,18 @@ impl Web {
     async fn reservoir(&self) -> Answer {
         let (sources, rates) = (self.sources(), self.meter.rates());
         blocking(move || json(&reservoir::told(&sources, &rates))).await
+    }
+}
+
+impl InProcess for Web {
+    fn exposition(&self, path: &str) -> Option<(String, Vec<u8>)> {
+        let of = path.strip_prefix("/api/v0/component/");
+        let is_known = path == "/metrics" || of.is_some_and(|of| self.is_own_metrics(&decoded(of)));
+        if !is_known {
+            return None;
+        }
+        let text = self.metrics().encode().ok()?;
+        Some((families::CONTENT_TYPE.to_owned(), text.into_bytes()))
     }
 }
 

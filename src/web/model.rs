@@ -9,6 +9,7 @@ use std::sync::Arc;
 use config::Value;
 use tokio::sync::mpsc;
 
+use crate::cluster::Clustering;
 use crate::graph::Health;
 use crate::telemetry::families::Families;
 use crate::telemetry::metrics::Sources;
@@ -25,6 +26,8 @@ pub(crate) trait Model: Send + Sync {
     fn agent(&self) -> AgentInfo;
     /// The nodes of the cluster; none while clustering is off.
     fn peers(&self) -> Vec<Peer>;
+    /// The cluster, if there is one.
+    fn clustering(&self) -> Option<&Clustering>;
     /// What passes a component, as lines, each with this probability and only those that hold
     /// `filter`; `None` if there is no such component or it has no live debugging.
     fn debug(&self, id: &str, probability: f64, filter: &str) -> Option<mpsc::Receiver<String>>;

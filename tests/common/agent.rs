@@ -42,8 +42,12 @@ impl Agent {
     }
 
     /// Starts one and does not wait: who is let in has to find out when it is ready.
-    pub(crate) fn start_unasked(dir: &Path, config: impl Fn(u16) -> String) -> Self {
-        Self::spawn(dir, &[], &config, free_port())
+    pub(crate) fn start_unasked(
+        dir: &Path,
+        arguments: &[&str],
+        config: impl Fn(u16) -> String,
+    ) -> Self {
+        Self::spawn(dir, arguments, &config, free_port())
     }
 
     fn spawn(dir: &Path, arguments: &[&str], config: &impl Fn(u16) -> String, port: u16) -> Self {

@@ -21,6 +21,7 @@ pub(crate) mod process;
 pub(crate) mod recorder;
 pub(crate) mod scraper;
 pub(crate) mod sink;
+pub(crate) mod target;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant, UNIX_EPOCH};

@@ -11,10 +11,12 @@
 //! | `metadata` | metadata of every series of 2.0 -> a record per family and minute |
 //! | `labels` | label fields -> canonical label bytes, or why not |
 //! | `records` | exemplar, histogram and metadata bytes -> verdict |
+//! | `exposition` | scrape bodies -> samples and metadata, in a module of its own |
 //!
 //! What a series is called is not decided here: the scanner hands label bytes to a [`Resolve`]
 //! and gets a ref. That is [`crate::intern`] on the line and a plain list in the tests.
 
+pub mod exposition;
 pub mod labels;
 pub mod metadata;
 pub(crate) mod records;

@@ -69,6 +69,9 @@ impl Setup {
             .collect();
         let options = ShardsOptions {
             threads: self.threads,
+            scrape_threads: 1,
+            scrape_seed: 0,
+            inherited: [].into(),
             engine: self.engine,
             shutdown_grace: self.grace,
             clock: SystemClock::shared(),
@@ -89,6 +92,7 @@ pub(crate) fn layout(stores: &[Store], receivers: Vec<ReceiverOptions>) -> Layou
     Layout {
         stores: stores.map(|(at, s)| (at.to_string(), s.clone())).collect(),
         receivers,
+        scrapers: Vec::new(),
     }
 }
 

@@ -47,6 +47,7 @@ impl Plan {
         let layout = Layout {
             stores: self.stores.clone(),
             receivers,
+            scrapers: Vec::new(),
         };
         (layout, gets)
     }

@@ -14,6 +14,7 @@
 //! - One request takes at most the timeout: credentials, redirects and answer included.
 //! - At most [`REDIRECTS_MAX`] redirects, and one new token after a 401.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) timeout: Duration,
     /// Idle connections kept per host.
     pub(crate) connections: usize,
+    /// Every connection is made to this socket of the machine, whatever the host is.
+    pub(crate) unix_socket: Option<PathBuf>,
     /// The time, for tokens, signatures and files.
     pub(crate) clock: SharedClock,
 }
@@ -58,6 +61,7 @@ impl HttpClient {
             http2: options.enable_http2,
             round_robin_dns: options.round_robin_dns,
             idle_max: setup.connections,
+            unix_socket: setup.unix_socket,
         };
         Ok(Self {
             connector: Connector::new(connections, SharedClock::clone(&setup.clock))?,

@@ -8,6 +8,7 @@
 //! - Files are read at most once per [`CHECK_EVERY`]. Requests under way keep their client; new
 //!   ones have new connections.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -30,6 +31,8 @@ pub(super) struct Connections {
     pub(super) round_robin_dns: bool,
     /// Idle connections kept.
     pub(super) idle_max: usize,
+    /// Every connection is made to this socket of the machine.
+    pub(super) unix_socket: Option<PathBuf>,
 }
 
 /// A client that follows its certificate files.
@@ -120,6 +123,9 @@ fn build(connections: &Connections, material: &Material) -> Result<Client, Strin
     if connections.round_robin_dns {
         builder = builder.dns_resolver(RoundRobin::default());
     }
+    if let Some(path) = &connections.unix_socket {
+        builder = builder.unix_socket(path.as_path());
+    }
     let invalid =
         |invalid: super::InvalidOption| format!("{}: {}", invalid.option, invalid.problem);
     let rules = ProxyRules::new(&connections.proxy, super::environment).map_err(invalid)?;
@@ -151,6 +157,7 @@ mod tests {
             http2: false,
             round_robin_dns: false,
             idle_max: 1,
+            unix_socket: None,
         }
     }
 

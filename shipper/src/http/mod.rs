@@ -31,7 +31,7 @@ pub(crate) use client::{HttpClient, Setup};
 pub use options::{Auth, HttpOptions, InvalidOption, OAuth2Options, SigV4Options};
 pub use proxy::ProxyOptions;
 pub use secret::{Secret, SecretSource};
-pub use tls::{TlsOptions, TlsVersion};
+pub use tls::{TlsOptions, TlsVersion, client_tls};
 
 /// An error with its causes: the outermost alone only says that sending failed.
 fn chain(error: &dyn std::error::Error) -> String {

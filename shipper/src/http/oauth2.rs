@@ -67,6 +67,7 @@ impl TokenSource {
             http2: false,
             round_robin_dns: false,
             idle_max: 1,
+            unix_socket: None,
         };
         let connector = Connector::new(connections, SharedClock::clone(&clock));
         let secret = options.client_secret.clone();

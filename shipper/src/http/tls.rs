@@ -129,6 +129,17 @@ impl Material {
     }
 }
 
+/// What connections of HTTP/1.1 that others make are to be like, as the files are now.
+///
+/// # Errors
+/// What cannot be used, and why.
+pub fn client_tls(options: &TlsOptions) -> Result<ClientConfig, String> {
+    options
+        .validate()
+        .map_err(|invalid| format!("{}: {}", invalid.option, invalid.problem))?;
+    client_config(options, &Material::read(options)?, false)
+}
+
 /// The settings of connections. HTTP/2 is offered if `http2`.
 pub(super) fn client_config(
     options: &TlsOptions,

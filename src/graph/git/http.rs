@@ -102,6 +102,7 @@ impl Client {
             body,
             timeout: self.deadline.saturating_duration_since(Instant::now()),
             http: &http,
+            unix_socket: None,
             answer_bytes_max: FETCH_BYTES_MAX,
         };
         let answer = self.runtime.block_on(shipper::fetch::open(&request));

@@ -83,6 +83,7 @@
  *
  * @typedef {{componentID: string, targetComponentIDs: string[], type: string, rate: number}} Edge
  * @typedef {{name: string, addr: string, isSelf: boolean, state: string}} Peer
+ * @typedef {{name: string, isReady: boolean, minimumSize: number, shares: {name: string, share: number}[]}} Cluster
  *
  * @typedef {object} Cardinality
  * @property {number} series

@@ -1,0 +1,167 @@
+//! Turns bodies into positions without a target that sends them: one target's scrapes, for benches and tests.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use wal::{Position, Store};
+
+use super::families::Families;
+use super::options::Rules;
+use super::scrape::{Counts, Ended, Memory, Scrape, Scratch};
+use super::target::Target;
+use crate::append::{Context, Failure, Line, Route};
+use crate::decode::exposition::Format;
+use crate::options::Path;
+use crate::own_store::{NewStore, OwnStore};
+use crate::paths::{PathTo, Paths};
+use crate::tap::Tap;
+
+/// The scrapes of one target, without the target.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct ScrapeLine {
+    line: Line,
+    scratch: Scratch,
+    families: Families,
+    memory: Memory,
+    paths: Paths,
+    route: Route,
+    positions: Vec<Position>,
+    target: Target,
+    /// How bodies are read from now on.
+    pub rules: Rules,
+    now: Duration,
+}
+
+/// What came of a scrape.
+#[doc(hidden)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Scraped {
+    /// Samples taken without a parse.
+    pub followed: usize,
+    /// Samples parsed.
+    pub parsed: usize,
+    /// Samples left out beside another of their series.
+    pub duplicates: usize,
+    /// Stale markers.
+    pub stale: usize,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+#[doc(hidden)]
+impl ScrapeLine {
+    /// Of this target, to these stores.
+    ///
+    /// # Errors
+    /// A store has no more writers.
+    pub fn new(
+        stores: &[Store],
+        paths: &[Path],
+        target: Target,
+        rules: Rules,
+    ) -> Result<Self, wal::Error> {
+        let mut own = Vec::new();
+        for (number, store) in (0..).zip(stores) {
+            own.push(OwnStore::new(NewStore {
+                number,
+                store: store.clone(),
+                writer: store.writer()?,
+                tap: Tap::default(),
+                lease: mpsc::sync_channel(0).0,
+            }));
+        }
+        let paths: Vec<PathTo> = (paths.iter())
+            .map(|path| PathTo {
+                store: path.store as u64,
+                stages: path.stages.clone(),
+            })
+            .collect();
+        Ok(Self {
+            line: Line::default(),
+            scratch: Scratch::default(),
+            families: Families::default(),
+            memory: Memory::default(),
+            paths: Paths::new(1, &paths, &own),
+            route: Route::default(),
+            positions: Vec::new(),
+            target,
+            rules,
+            now: Duration::ZERO,
+        })
+    }
+
+    /// One scrape: a body, or why there is none.
+    ///
+    /// # Errors
+    /// It could not be appended.
+    pub fn scrape(
+        &mut self,
+        body: Result<(&[u8], Format), String>,
+        time_ms: i64,
+    ) -> Result<Scraped, String> {
+        self.go(Some(body), time_ms)
+    }
+
+    /// The target is gone.
+    ///
+    /// # Errors
+    /// Its end could not be appended.
+    pub fn end(&mut self, time_ms: i64) -> Result<Scraped, String> {
+        self.go(None, time_ms)
+    }
+
+    /// Forgets the bodies it saw; the series stay known.
+    pub fn forget(&mut self) {
+        self.memory = Memory::default();
+    }
+
+    /// What the last scrape became part of, one for each way.
+    #[must_use]
+    pub fn positions(&self) -> &[Position] {
+        &self.positions
+    }
+
+    fn go(
+        &mut self,
+        body: Option<Result<(&[u8], Format), String>>,
+        time_ms: i64,
+    ) -> Result<Scraped, String> {
+        self.memory.go(self.paths.number);
+        let with = (&mut self.memory, &mut self.scratch, &mut self.families);
+        let times = (time_ms, self.now);
+        let mut scrape = match body {
+            Some(body) => Scrape::new(body, &self.rules, &self.target, times, with),
+            None => Scrape::last(&self.rules, &self.target, times, with),
+        };
+        let context = Context {
+            labels: self.rules.labels,
+            ..Context::default()
+        };
+        let ways = (&mut self.paths, &mut self.route);
+        self.line.begin(&mut self.positions);
+        let appended = self
+            .line
+            .append(&mut scrape, context, ways, &mut self.positions);
+        self.line.finish();
+        appended.map_err(|failure| match failure {
+            Failure::Log(error) => error.to_string(),
+            other => format!("{other:?}"),
+        })?;
+        let Ended { counts, error } = scrape.ended();
+        let Counts {
+            followed,
+            parsed,
+            duplicates,
+            stale,
+            ..
+        } = counts;
+        Ok(Scraped {
+            followed,
+            parsed,
+            duplicates,
+            stale,
+            error,
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! Turns text into a target that is scraped: an HTTP server that answers what it is told to.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// A target.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) port: u16,
+    told: Arc<Mutex<Told>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    answer: Option<Vec<u8>>,
+    /// The heads of the requests that came.
+    heads: Vec<String>,
+}
+
+impl Target {
+    /// One that exposes this text.
+    pub(crate) fn start(body: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let told = Arc::new(Mutex::new(Told {
+            answer: Some(ok(body)),
+            heads: Vec::new(),
+        }));
+        let by = told.clone();
+        let accept = move || {
+            for stream in listener.incoming() {
+                let (stream, by) = (stream.unwrap(), by.clone());
+                // Ends with its connection.
+                let thread = std::thread::Builder::new().name("target".to_owned());
+                thread.spawn(move || serve(stream, &by)).unwrap();
+            }
+        };
+        let thread = std::thread::Builder::new().name("targets".to_owned());
+        thread.spawn(accept).unwrap();
+        Self { port, told }
+    }
+
+    /// Exposes this from now on.
+    pub(crate) fn expose(&self, body: &str) {
+        self.told.lock().unwrap().answer = Some(ok(body));
+    }
+
+    /// Answers this from now on, as it stands here; nothing: it takes requests and never answers.
+    pub(crate) fn answer(&self, answer: Option<&[u8]>) {
+        self.told.lock().unwrap().answer = answer.map(<[u8]>::to_vec);
+    }
+
+    /// The heads of all requests.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.told.lock().unwrap().heads.clone()
+    }
+}
+
+fn ok(body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+fn serve(stream: TcpStream, told: &Mutex<Told>) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut head = String::new();
+        loop {
+            let mut line = String::new();
+            if stream.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+            head.push_str(&line);
+        }
+        let answer = {
+            let mut told = told.lock().unwrap();
+            told.heads.push(head);
+            told.answer.clone()
+        };
+        let Some(answer) = answer else { continue };
+        if stream.get_mut().write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
