@@ -14,6 +14,7 @@ mod http;
 mod http2;
 mod layout;
 mod limits;
+mod pull;
 mod relabel;
 mod remote_write_v2;
 mod secure;

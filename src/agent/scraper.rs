@@ -27,8 +27,8 @@ use shipper::fetch::{self, HeaderName};
 
 use crate::component::Scrape;
 
-/// Idle connections kept for each target: one is enough, as it is asked once at a time.
-const CONNECTIONS: usize = 1;
+/// Idle connections kept for each host: many targets may be paths of one.
+const CONNECTIONS: usize = 100;
 
 /// A request is bounded by the timeout of its target; this is for what forgets to.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);

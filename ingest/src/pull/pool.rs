@@ -164,13 +164,17 @@ impl Scraper {
         moved: impl Fn(u64) -> bool,
     ) {
         let mut running = self.running.borrow_mut();
-        for (id, one) in &*running {
-            if !targets.contains_key(id) {
-                let fate = if moved(*id) { Fate::Moved } else { Fate::Gone };
-                one.fate
-                    .send_if_modified(|now| std::mem::replace(now, fate) != fate);
+        running.retain(|id, one| {
+            if targets.contains_key(id) {
+                return true;
             }
-        }
+            let has_moved = moved(*id);
+            let fate = if has_moved { Fate::Moved } else { Fate::Gone };
+            one.fate
+                .send_if_modified(|now| std::mem::replace(now, fate) != fate);
+            // What is known of one that moved is soon not so any more. One that is gone may come back.
+            !has_moved
+        });
         for (id, state) in targets {
             let before = running.remove(id);
             if let Some(one) = before {
