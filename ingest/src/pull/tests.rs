@@ -436,6 +436,25 @@ fn behind_rules_it_is_the_same() {
 }
 
 #[test]
+fn a_number_that_stands_for_nothing_any_more_is_not_used() {
+    // Of ten label sets two are kept from scrape to scrape: the numbers of the others are free, or of others.
+    let rule = RuleOptions {
+        action: Action::LabelDrop,
+        regex: "nothing".to_owned(),
+        ..RuleOptions::default()
+    };
+    let rules = vec![rule.build().unwrap()];
+    let stage = Arc::new(Stage::new("s", rules, 2, Duration::ZERO));
+    let mut bench = Bench::through(Rules::default(), vec![stage]);
+    let body: String = (0..10).map(|n| format!("m{{n=\"{n}\"}} {n}\n")).collect();
+    let want: Vec<String> = (0..10).map(|n| format!("m{{n={n}}} {n}")).collect();
+    for round in 0..5 {
+        assert_eq!(bench.scrape(&body).error, None);
+        assert_eq!(bench.came(), want, "{round}");
+    }
+}
+
+#[test]
 fn every_line_may_change_and_the_log_holds_what_a_parse_of_each_body_finds() {
     // Against a bench that never saw a body before: what it takes is parsed.
     let mut random = fastrand::Rng::with_seed(7);
