@@ -335,12 +335,17 @@ fn what_passes_a_component_is_seen_filtered_and_paused() {
     let script = "return [...document.querySelectorAll('.badge')].some((one) => one.textContent.includes('paused'))";
     scene.browser.until("it is paused", script);
     let count = "return document.querySelectorAll('.lines li').length";
+    // What had come when it was paused may still be drawn; nothing that comes later is.
+    let until_passed = |scene: &Scene| {
+        let acked = scene.sender.acked();
+        eventually(PATIENCE, || match scene.sender.acked() - acked {
+            20.. => Ok(()),
+            passed => Err(format!("{passed} requests passed")),
+        });
+    };
+    until_passed(&scene);
     let before = scene.browser.run(count);
-    let acked = scene.sender.acked();
-    eventually(PATIENCE, || match scene.sender.acked() - acked {
-        20.. => Ok(()),
-        passed => Err(format!("{passed} requests passed")),
-    });
+    until_passed(&scene);
     assert_eq!(scene.browser.run(count), before);
     scene.end();
 }
