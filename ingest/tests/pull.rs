@@ -225,3 +225,52 @@ fn other_rules_hold_from_the_next_scrape_on_and_end_nothing() {
     bed.until_last("m", "a", STALE_BITS);
     bed.running.stop();
 }
+
+#[test]
+fn other_rules_hold_for_series_that_are_known() {
+    let mut bed = Bed::new();
+    bed.clients.expose("a", "m{job=\"own\"} 1\n");
+    bed.scrape(&[("a", true)]);
+    bed.until_last("m", "a", 1_f64.to_bits());
+    let series = |bed: &Bed, pairs: &[(&str, &str)]| {
+        let labels = label_bytes(pairs);
+        let all = stored(&bed.running.stores[0]).into_iter();
+        all.filter(|(own, ..)| *own == labels).count()
+    };
+    let kept = [
+        ("__name__", "m"),
+        ("exported_job", "own"),
+        ("instance", "a"),
+        ("job", "j"),
+    ];
+    let honored = [("__name__", "m"), ("instance", "a"), ("job", "own")];
+    assert!(series(&bed, &kept) > 0);
+    assert_eq!(series(&bed, &honored), 0);
+    // The body is the same as ever.
+    bed.rules.honor_labels = true;
+    bed.scrape(&[("a", true)]);
+    while series(&bed, &honored) == 0 {
+        std::thread::yield_now();
+    }
+    bed.rules.labels.labels_max = 2;
+    bed.scrape(&[("a", true)]);
+    bed.until_last("up", "a", 0_f64.to_bits());
+    let error = bed.stats().targets()[0].last().error.unwrap();
+    assert!(error.starts_with("label_limit"), "{error}");
+    bed.running.stop();
+}
+
+#[test]
+fn what_a_log_that_is_closed_does_not_take_is_counted() {
+    let bed = Bed::new();
+    bed.clients.expose("a", "m 1\n");
+    bed.scrape(&[("a", true)]);
+    bed.until_last("m", "a", 1_f64.to_bits());
+    assert_eq!(bed.stats().snapshot().dropped, 0);
+    bed.running.stores[0].close();
+    // A sample of its own, and five that tell how it went.
+    while bed.stats().snapshot().dropped < 6 || bed.stats().targets()[0].last().error.is_none() {
+        std::thread::yield_now();
+    }
+    bed.running.stop();
+}

@@ -138,6 +138,22 @@ pub struct LabelLimits {
 }
 
 impl LabelLimits {
+    /// Whether canonical labels are within them.
+    pub(crate) fn check_all(&self, canonical: &[u8]) -> Result<(), Reason> {
+        if *self == Self::default() {
+            return Ok(());
+        }
+        let mut count = 0;
+        for (name, value) in labels_of(canonical) {
+            self.check(name, value)?;
+            count += 1;
+        }
+        if self.labels_max > 0 && count > self.labels_max {
+            return Err(Reason::LabelLimit);
+        }
+        Ok(())
+    }
+
     fn check(&self, name: &[u8], value: &[u8]) -> Result<(), Reason> {
         let is_over = |length: usize, limit: usize| limit > 0 && length > limit;
         if is_over(name.len(), self.name_bytes_max) {

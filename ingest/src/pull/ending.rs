@@ -4,7 +4,7 @@ use wal::{RecordKind, Sample, SeriesRef};
 
 use super::known::Entry;
 use super::report::{ALWAYS, NAMES, labels as report_labels};
-use super::scrape::{STALE_BITS, Scrape};
+use super::scrape::{Changed, STALE_BITS, Scrape, Scratch};
 use super::take::resolve;
 use crate::append::Door;
 use crate::decode::{Batch, Brought};
@@ -12,7 +12,11 @@ use crate::paths::Front;
 
 impl Scrape<'_> {
     /// The series that tell how it went; their values come at the end.
-    pub(super) fn push_report(&mut self, door: &mut impl Door, batch: &mut Batch) {
+    pub(super) fn push_report(
+        &mut self,
+        door: &mut impl Door,
+        batch: &mut Batch,
+    ) -> Result<(), String> {
         self.report_at = batch.samples.len();
         let count = if self.rules.extra_metrics {
             NAMES.len()
@@ -34,14 +38,10 @@ impl Scrape<'_> {
                 samples: at..at + 1,
                 records: batch.records.len()..batch.records.len(),
             };
-            if let Err(refused) = resolve(labels, &brought, (&mut *door, &mut *batch)) {
-                // The labels of the target alone are too much.
-                batch.samples.truncate(at);
-                self.error.get_or_insert(refused.text);
-                break;
-            }
+            resolve(labels, &brought, (&mut *door, &mut *batch))?;
         }
         self.report_count = batch.samples.len() - self.report_at;
+        Ok(())
     }
 
     /// Whether a series of the last good scrape that is not there any more is told to be stale.
@@ -49,7 +49,7 @@ impl Scrape<'_> {
         !entry.has_time() || !self.rules.honor_timestamps || self.rules.track_timestamps_staleness
     }
 
-    /// Remembers a body that is not as the last one was, and marks what is not in it any more.
+    /// Finds out about a body that is not as the last one was, and marks what is not in it any more.
     pub(super) fn change(&mut self, front: &impl Front, batch: &mut Batch) {
         let mut next = std::mem::take(&mut self.scratch.next);
         for (entry, sample) in next.iter_mut().zip(&batch.samples) {
@@ -78,20 +78,15 @@ impl Scrape<'_> {
         let before = before.chain(self.memory.histograms.iter().map(|(series, _)| *series));
         let stayed = before.filter(|series| seen.contains(series)).count();
         self.report.series_added = now.saturating_sub(stayed);
-        if std::mem::replace(&mut self.memory.is_tracking, true) {
+        if self.memory.is_tracking {
             self.mark_stale(front, batch);
         }
-        self.memory.histograms = histograms;
-        let is_text = self.is_text();
-        let known = &mut self.memory.known;
-        known.entries.clear();
-        known.entries.reserve_exact(next.len());
-        known.entries.extend_from_slice(&next);
-        known.tail = self.tail;
-        known.is_text = is_text;
-        known.has_duplicates = has_duplicates;
-        next.clear();
         self.scratch.next = next;
+        self.changed = Some(Changed {
+            histograms,
+            is_text: self.is_text(),
+            has_duplicates,
+        });
         if has_duplicates {
             self.leave_out_duplicates(batch);
         }
@@ -124,9 +119,12 @@ impl Scrape<'_> {
 
     /// Of the samples of a series without times of their own only the first stays.
     pub(super) fn leave_out_duplicates(&mut self, batch: &mut Batch) {
-        let seen = &mut self.scratch.seen;
+        let Scratch { seen, next, .. } = &mut *self.scratch;
         seen.clear();
-        let entries = &self.memory.known.entries;
+        let entries = match self.changed {
+            Some(_) => &*next,
+            None => &self.memory.known.entries,
+        };
         let mut at = 0;
         let before = batch.samples.len();
         batch.samples.retain(|sample| {

@@ -144,11 +144,11 @@ impl ScrapeLine {
             .line
             .append(&mut scrape, context, ways, &mut self.positions);
         self.line.finish();
+        let Ended { counts, error } = scrape.ended(appended.is_ok());
         appended.map_err(|failure| match failure {
             Failure::Log(error) => error.to_string(),
             other => format!("{other:?}"),
         })?;
-        let Ended { counts, error } = scrape.ended();
         let Counts {
             followed,
             parsed,

@@ -17,7 +17,7 @@
 //! # Threads
 //! - Everything here belongs to one `scrape-N` thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -123,6 +123,8 @@ pub(crate) struct Scraper {
     line: RefCell<(Paths, Route)>,
     families: RefCell<Families>,
     running: RefCell<BTreeMap<u64, Running>>,
+    /// Whether the log took nothing the last time.
+    is_dropping: Cell<bool>,
 }
 
 impl Scraper {
@@ -140,15 +142,22 @@ impl Scraper {
             line: RefCell::new((paths, Route::default())),
             families: RefCell::default(),
             running: RefCell::default(),
+            is_dropping: Cell::default(),
         })
     }
 
     /// Goes on like this, and other ways if there are any.
     pub(crate) fn change(&self, terms: Terms, paths: Option<Paths>) {
-        let clients = terms.clients.clone();
+        let (clients, rules) = (terms.clients.clone(), terms.rules.clone());
         let before = self.terms.replace(terms);
         if !Arc::ptr_eq(&before.clients, &clients) {
             self.client.replace(clients.client());
+        }
+        if before.rules != rules {
+            // What is known of bodies was found out by the rules before.
+            for one in self.running.borrow().values() {
+                one.memory.borrow_mut().parse_again();
+            }
         }
         if let Some(paths) = paths {
             self.line.replace((paths, Route::default()));
@@ -254,8 +263,8 @@ impl Scraper {
             );
             scrape.report.took = now.saturating_sub(started);
             scrape.report.body_bytes = body_bytes;
-            line(&mut scrape);
-            scrape.ended()
+            let is_appended = line(&mut scrape);
+            scrape.ended(is_appended)
         });
         let failure = match &fetched {
             Err((failure, _)) => Some(*failure),
@@ -353,8 +362,8 @@ impl Scraper {
                 (time_ms, now),
                 (memory, scratch, families),
             );
-            line(&mut scrape);
-            scrape.ended()
+            let is_appended = line(&mut scrape);
+            scrape.ended(is_appended)
         });
         self.stats.ended(ended.counts);
     }
@@ -365,7 +374,7 @@ impl Scraper {
         target: &Target,
         memory: &RefCell<Memory>,
         with: impl FnOnce(
-            &mut dyn FnMut(&mut Scrape<'_>),
+            &mut dyn FnMut(&mut Scrape<'_>) -> bool,
             &mut Memory,
             &mut Scratch,
             &mut Families,
@@ -391,10 +400,12 @@ impl Scraper {
                 .err()
                 .map(|failure| (failure, line.batch.samples.len()));
             line.finish();
+            failure.is_none()
         };
         let (mut scratch, mut families) =
             (self.puller.scratch.borrow_mut(), self.families.borrow_mut());
         let mut ended = with(&mut append, &mut memory, &mut scratch, &mut families);
+        let is_dropped = failure.is_some();
         if let Some((failure, samples)) = failure {
             self.stats.dropped(samples);
             families.write_again();
@@ -402,14 +413,22 @@ impl Scraper {
                 Failure::Log(error) => error.to_string(),
                 other => format!("{other:?}"),
             };
-            tracing::warn!(
-                scraper = self.stats.name(),
-                target = target.url,
-                why,
-                samples,
-                "dropped"
-            );
+            // Of each target at each scrape it would be: the counter says how much.
+            if !self.is_dropping.get() {
+                let scraper = self.stats.name();
+                tracing::warn!(
+                    scraper,
+                    target = target.url,
+                    why,
+                    "what is scraped is dropped"
+                );
+            }
+            ended.counts.stale = 0;
             ended.error.get_or_insert(why);
+        }
+        if self.is_dropping.replace(is_dropped) && !is_dropped {
+            let scraper = self.stats.name();
+            tracing::info!(scraper, "what is scraped is taken again");
         }
         ended
     }

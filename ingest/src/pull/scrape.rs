@@ -93,6 +93,16 @@ pub(crate) struct Scrape<'s> {
     pub(super) report_count: usize,
     pub(super) is_unchanged: bool,
     pub(super) tail: (u64, usize),
+    /// What is to be remembered where the body is not as the last one was.
+    pub(super) changed: Option<Changed>,
+}
+
+/// What a body had that the one before had not, or had otherwise, beside its entries.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub(super) histograms: Vec<(u32, u64)>,
+    pub(super) is_text: bool,
+    pub(super) has_duplicates: bool,
 }
 
 /// What a scrape held.
@@ -115,6 +125,23 @@ pub(crate) struct Counts {
 }
 
 impl Memory {
+    /// The next body is parsed, whatever is known of it: it is to be read by other rules.
+    pub(crate) const fn parse_again(&mut self) {
+        self.known.is_text = false;
+    }
+
+    /// Goes on from a body that was not as the last one was.
+    fn take(&mut self, changed: Changed, entries: &[Entry], tail: (u64, usize)) {
+        self.histograms = changed.histograms;
+        let known = &mut self.known;
+        known.entries.clear();
+        known.entries.reserve_exact(entries.len());
+        known.entries.extend_from_slice(entries);
+        known.tail = tail;
+        known.is_text = changed.is_text;
+        known.has_duplicates = changed.has_duplicates;
+    }
+
     /// Whether a series has other exemplars than the last time. Both are hashes.
     pub(super) fn is_exemplar_new(&mut self, series: u64, exemplars: u64) -> bool {
         if self.exemplars.len() > 2 * self.known.entries.len() + EXEMPLARS_MIN {
@@ -171,6 +198,7 @@ impl<'s> Scrape<'s> {
             report_count: 0,
             is_unchanged: false,
             tail: (0, 0),
+            changed: None,
         }
     }
 
@@ -193,8 +221,18 @@ impl<'s> Scrape<'s> {
         }
     }
 
-    /// How it ended.
-    pub(crate) fn ended(self) -> Ended {
+    /// How it ended. What was appended is remembered; what the log did not take never was: it is new, or stale,
+    /// at the next scrape still.
+    pub(crate) fn ended(self, is_appended: bool) -> Ended {
+        if is_appended {
+            self.memory.is_tracking = self.error.is_none();
+            if let Some(changed) = self.changed {
+                self.memory.take(changed, &self.scratch.next, self.tail);
+            }
+        }
+        if !is_appended || self.error.is_some() {
+            self.memory.exemplars.clear();
+        }
         Ended {
             counts: self.counts,
             error: self.error,
@@ -220,7 +258,13 @@ impl Source for Scrape<'_> {
             self.error = Some(error);
         }
         self.report.is_up = self.error.is_none();
-        self.push_report(door, batch);
+        if let Err(error) = self.push_report(door, batch) {
+            // The labels of the target alone are too much: there is nothing that can be told in the log.
+            batch.clear();
+            door.forget_new();
+            self.report_count = 0;
+            self.error.get_or_insert(error);
+        }
         self.families.write(self.now, batch);
         Ok(())
     }
@@ -228,11 +272,10 @@ impl Source for Scrape<'_> {
     fn settle(&mut self, front: &impl Front, batch: &mut Batch) {
         if self.error.is_some() {
             self.scratch.seen.clear();
-            if std::mem::take(&mut self.memory.is_tracking) {
+            if self.memory.is_tracking {
                 self.mark_stale(front, batch);
             }
-        } else if self.is_unchanged && self.memory.histograms.is_empty() {
-            self.memory.is_tracking = true;
+        } else if self.is_unchanged {
             if self.memory.known.has_duplicates {
                 self.leave_out_duplicates(batch);
             }

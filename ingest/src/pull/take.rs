@@ -8,7 +8,7 @@ use super::known::{Entry, Reading};
 use super::scrape::{Scrape, Scratch};
 use crate::append::Door;
 use crate::decode::exposition::{Exemplar, FamilyText, HistogramAt, Kind, SampleAt};
-use crate::decode::labels::{METRIC_NAME, Reason, append_any_label, labels_of};
+use crate::decode::labels::{METRIC_NAME, append_any_label, labels_of, shown};
 use crate::decode::wire::append_varint;
 use crate::decode::{Batch, Brought, RecordAt, Slot};
 
@@ -112,6 +112,11 @@ impl Scrape<'_> {
         if !self.rules.utf8_names {
             check_names(labels)?;
         }
+        // Here, not where series are defined: a limit holds for series that are known, too.
+        if let Err(reason) = self.rules.labels.check_all(labels) {
+            self.counts.is_over_label_limit = true;
+            return Err(format!("{reason}: {}", shown(labels)));
+        }
         if let Some(timestamp_ms) = exemplars {
             let start = batch.made.len();
             let mut records = batch.records.len();
@@ -141,10 +146,7 @@ impl Scrape<'_> {
             }
             brought.records.end = batch.records.len();
         }
-        resolve(labels, &brought, (door, batch)).map_err(|refused| {
-            self.counts.is_over_label_limit |= refused.is_limit;
-            refused.text
-        })
+        resolve(labels, &brought, (door, batch))
     }
 
     /// What the target says about a family.
@@ -154,20 +156,12 @@ impl Scrape<'_> {
     }
 }
 
-/// Why a series is not allowed.
-#[derive(Debug)]
-pub(super) struct NotTaken {
-    pub(super) text: String,
-    /// Whether a limit on labels was exceeded.
-    pub(super) is_limit: bool,
-}
-
 /// Finds the series with these canonical labels, or notes it as new.
 pub(super) fn resolve(
     labels: &[u8],
     brought: &Brought,
     (door, batch): (&mut impl Door, &mut Batch),
-) -> Result<(), NotTaken> {
+) -> Result<(), String> {
     let whole = 0..labels.len();
     match door.resolve(labels, std::slice::from_ref(&whole), brought) {
         Ok(Ok(Slot::Known(series))) => {
@@ -175,17 +169,8 @@ pub(super) fn resolve(
             Ok(())
         }
         Ok(Ok(Slot::New)) => Ok(()),
-        Ok(Err(refused)) => Err(NotTaken {
-            text: format!("{}: {}", refused.reason, refused.shown),
-            is_limit: matches!(
-                refused.reason,
-                Reason::LabelLimit | Reason::LabelNameLengthLimit | Reason::LabelValueLengthLimit
-            ),
-        }),
-        Err(malformed) => Err(NotTaken {
-            text: malformed.to_string(),
-            is_limit: false,
-        }),
+        Ok(Err(refused)) => Err(format!("{}: {}", refused.reason, refused.shown)),
+        Err(malformed) => Err(malformed.to_string()),
     }
 }
 

@@ -47,6 +47,13 @@ impl Bench {
     }
 
     fn through(rules: Rules, stages: Vec<Arc<Stage>>) -> Self {
+        let bench = Self::not_written(rules, stages);
+        bench.write();
+        bench
+    }
+
+    /// Nothing of its log is written, so that its ring fills up.
+    fn not_written(rules: Rules, stages: Vec<Arc<Stage>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = StoreOptions {
             segment_bytes: 1 << 20,
@@ -55,7 +62,6 @@ impl Bench {
             ..StoreOptions::default()
         };
         let store = Store::open(dir.path(), options).unwrap();
-        store.committer().unwrap().spawn_thread().unwrap();
         let tail = store.endpoint("reader").unwrap().tail();
         let path = Path { store: 0, stages };
         let line = ScrapeLine::new(std::slice::from_ref(&store), &[path], target(), rules);
@@ -66,6 +72,17 @@ impl Bench {
             time_ms: 1000,
             _dir: dir,
         }
+    }
+
+    fn write(&self) {
+        let committer = self.store.committer().unwrap();
+        committer.spawn_thread().unwrap();
+    }
+
+    fn try_scrape(&mut self, body: &str) -> Result<Scraped, String> {
+        self.time_ms += 15_000;
+        let body = (body.as_bytes(), Format::Text);
+        self.line.scrape(Ok(body), self.time_ms)
     }
 
     /// A scrape 15 s after the last one.
@@ -485,6 +502,27 @@ fn every_line_may_change_and_the_log_holds_what_a_parse_of_each_body_finds() {
         let want = fresh.came();
         assert_eq!(came, want, "round {round}:\n{body}");
     }
+}
+
+#[test]
+fn what_the_log_did_not_take_is_new_or_stale_at_the_next_scrape() {
+    let mut bench = Bench::not_written(Rules::default(), Vec::new());
+    bench.scrape(BODY);
+    while bench.try_scrape(BODY).is_ok() {}
+    let error = bench.try_scrape("a 1\n").unwrap_err();
+    assert!(error.contains("the log is full"), "{error}");
+    bench.write();
+    // Its end was not taken before, and there is no other way to tell it.
+    let scraped = loop {
+        if let Ok(scraped) = bench.try_scrape("a 1\nc 1\n") {
+            break scraped;
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(scraped.stale, 2);
+    let came = bench.came();
+    let last: Vec<&str> = came.iter().rev().take(4).map(String::as_str).collect();
+    assert_eq!(last, ["b{} stale", "a{x=1} stale", "c{} 1", "a{} 1"]);
 }
 
 #[test]
