@@ -247,6 +247,7 @@ fn control_thread(
         ownership: clustering
             .as_ref()
             .map_or_else(Ownership::off, |one| one.ownership().clone()),
+        handover: clustering.as_ref().map(|one| one.handover().clone()),
         memory: Memory {
             address: options.memory_addr.clone(),
             answers: web.clone(),

@@ -16,10 +16,10 @@ use crate::common::{PATIENCE, eventually};
 use crate::secure::{Authority, CLIENTS, tls};
 
 /// A killed agent is found within 10 s on a machine with nothing else to do.
-const FOUND_DEAD_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const FOUND_DEAD_WITHIN: Duration = Duration::from_secs(30);
 
 /// The flags of an agent `name` that joins by these ports.
-fn flags(name: &str, join: &[u16]) -> Vec<String> {
+pub(crate) fn flags(name: &str, join: &[u16]) -> Vec<String> {
     let mut addresses = String::new();
     for port in join {
         write!(addresses, "127.0.0.1:{port},").unwrap();
@@ -71,7 +71,7 @@ fn expected(agents: &[(&str, &Agent)]) -> Value {
     all.collect()
 }
 
-fn until_known(agents: &[(&str, &Agent)], deadline: Duration) {
+pub(crate) fn until_known(agents: &[(&str, &Agent)], deadline: Duration) {
     let want = expected(agents);
     eventually(deadline, || {
         for (name, agent) in agents {

@@ -23,6 +23,7 @@ mod isolation;
 mod kill;
 mod kill_many;
 mod main_path;
+mod ownership;
 mod pass_through;
 mod relabel;
 mod reload;

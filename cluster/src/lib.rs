@@ -49,7 +49,7 @@ mod wire;
 pub use membership::{InvalidTransition, MEMBERS_MAX};
 pub use node::State;
 pub use options::{InvalidOption, Options, Timing};
-pub use ownership::{Ownership, Peer};
+pub use ownership::{Moment, Ownership, Peer};
 pub use ring::{Ring, TOKENS};
 pub use running::{Cluster, Transport};
 pub use stats::{Counts, Stats};

@@ -54,6 +54,8 @@ pub struct Timing {
     pub forget_after: Duration,
     /// How long after a join that led to nobody it is tried again; doubles up to the rejoin interval.
     pub join_backoff: Duration,
+    /// How long a new agent that has found nobody waits for somebody before it takes part in the work alone.
+    pub join_within: Duration,
     /// At most so often others are told of a change.
     pub notify_interval: Duration,
 }
@@ -69,6 +71,7 @@ impl Default for Timing {
             announce_down_interval: Duration::from_secs(10),
             forget_after: Duration::from_secs(3600),
             join_backoff: Duration::from_secs(1),
+            join_within: Duration::from_secs(5),
             notify_interval: Duration::from_secs(1),
         }
     }

@@ -7,10 +7,12 @@
 //! # Threads
 //! - Written by whoever runs the cluster, read by all; a read takes a lock for one search.
 
+use std::hash::Hasher;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
+use twox_hash::XxHash64;
 
 use crate::node::State;
 use crate::ring::Ring;
@@ -26,6 +28,37 @@ pub struct Peer {
     pub state: State,
     /// Whether it is this agent.
     pub is_self: bool,
+    /// When it started, in milliseconds since the Unix epoch, and its changes since.
+    pub age: (u64, u32),
+}
+
+/// What is known at one moment, for who asks more than once.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// Whether work may be shared.
+    pub is_ready: bool,
+    /// Stands for those who take part in the work, and for the life of each of them so far: whoever knows of the
+    /// same ones has the same number, and no number comes again when somebody comes again.
+    pub number: u64,
+    /// By their names.
+    pub peers: Vec<Peer>,
+    ring: Arc<Ring>,
+}
+
+impl Moment {
+    /// The place among the peers of who owns a key; none: nobody takes part.
+    #[must_use]
+    pub fn owner(&self, key: u64) -> Option<usize> {
+        let name = self.ring.owner(key)?;
+        let at = self.peers.binary_search_by(|peer| peer.name.cmp(name));
+        at.ok()
+    }
+
+    /// Those who take part in the work.
+    pub fn participants(&self) -> impl Iterator<Item = &Peer> {
+        let all = self.peers.iter();
+        all.filter(|peer| peer.state == State::Participant)
+    }
 }
 
 /// What is known at one moment.
@@ -37,7 +70,7 @@ pub(crate) struct Known {
     /// By their names.
     pub(crate) peers: Vec<Peer>,
     /// Of those that take part in the work.
-    pub(crate) ring: Ring,
+    pub(crate) ring: Arc<Ring>,
 }
 
 #[derive(Debug)]
@@ -114,6 +147,27 @@ impl Ownership {
     #[must_use]
     pub fn owner(&self, key: u64) -> Option<Peer> {
         owner(&self.0.known.read(), key).cloned()
+    }
+
+    /// All of it at once.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        let known = self.0.known.read();
+        let mut moment = Moment {
+            is_ready: known.is_ready,
+            number: 0,
+            peers: known.peers.clone(),
+            ring: Arc::clone(&known.ring),
+        };
+        let mut hash = XxHash64::with_seed(0);
+        for peer in moment.participants() {
+            hash.write(peer.name.as_bytes());
+            hash.write(&[0]);
+            hash.write(&peer.age.0.to_le_bytes());
+            hash.write(&peer.age.1.to_le_bytes());
+        }
+        moment.number = hash.finish();
+        moment
     }
 
     /// Every agent that is there, by name; none where there is no cluster.

@@ -7,7 +7,9 @@
 //! - What others are told changes at most every [`crate::Timing::notify_interval`]: what happens in between is told at its end.
 //!
 //! # Failure
-//! - An agent that finds nobody goes on alone and tries again, ever more seldom, down to the rejoin interval.
+//! - An agent that finds nobody goes on alone and tries again, ever more seldom, down to the rejoin interval. Before
+//!   it has found somebody, or had [`crate::Timing::join_within`] for it, it is not ready: others may own what it would
+//!   take for its own.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -97,6 +99,8 @@ pub struct Cluster<T> {
     membership: Membership,
     joining: Joining,
     readiness: Readiness,
+    /// Until when it may be that there are others it has not found yet.
+    may_be_alone_from: Option<Duration>,
     was_ready: bool,
     ownership: Ownership,
     notify_interval: Duration,
@@ -128,11 +132,15 @@ impl<T: Transport> Cluster<T> {
             said: None,
         };
         let mut readiness = Readiness::new(options.wait_for_size, options.wait_timeout, now);
-        let was_ready = readiness.look(0, now);
+        let join_within = options.timing.join_within;
+        let may_be_alone_from =
+            (options.has_join_addresses).then(|| now.saturating_add(join_within));
+        let was_ready = readiness.look(0, now) && may_be_alone_from.is_none();
         let mut cluster = Self {
             membership,
             joining,
             readiness,
+            may_be_alone_from,
             was_ready,
             ownership: Ownership::new(Known {
                 is_on: true,
@@ -195,7 +203,13 @@ impl<T: Transport> Cluster<T> {
     pub fn found(&mut self, addresses: Vec<Arc<str>>, now: Duration) {
         let own = &self.membership.own().address;
         let mut others = addresses;
+        let has_own = others.contains(own);
         others.retain(|address| address != own);
+        if has_own && others.is_empty() {
+            // Everybody who could be there is this agent.
+            self.may_be_alone_from = None;
+            self.is_stale = true;
+        }
         let hello = self.membership.hello();
         for address in self.joining.choose(others) {
             self.transport.send(&address, hello.clone());
@@ -220,6 +234,7 @@ impl<T: Transport> Cluster<T> {
             self.membership.next(),
             self.joining.next,
             self.readiness.expires(),
+            self.may_be_alone_from,
             told,
         ];
         all.into_iter().flatten().min()
@@ -254,10 +269,15 @@ impl<T: Transport> Cluster<T> {
             self.transport.send(&address, message);
         }
         self.is_stale |= self.membership.take_changed();
-        if self.is_stale || self.readiness.expires().is_some_and(|at| at <= now) {
+        let is_over = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        if self.membership.has_others() || is_over(self.may_be_alone_from) {
+            self.is_stale |= self.may_be_alone_from.take().is_some();
+        }
+        if self.is_stale || is_over(self.readiness.expires()) {
             let nodes = self.membership.nodes();
             let at_work = nodes.iter().filter(|node| node.state != State::Viewer);
             let is_ready = self.readiness.look(at_work.count(), now);
+            let is_ready = is_ready && self.may_be_alone_from.is_none();
             self.is_stale |= is_ready != std::mem::replace(&mut self.was_ready, is_ready);
         }
         if self.is_stale && self.notify_at <= now {
@@ -272,6 +292,7 @@ impl<T: Transport> Cluster<T> {
         let peers: Vec<Peer> = nodes
             .map(|node| Peer {
                 is_self: node.address == own,
+                age: node.age(),
                 name: node.name,
                 address: node.address,
                 state: node.state,
@@ -288,7 +309,7 @@ impl<T: Transport> Cluster<T> {
             is_ready: self.was_ready,
             version: 0,
             peers,
-            ring,
+            ring: Arc::new(ring),
         });
     }
 }

@@ -17,9 +17,11 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::connection::Connection;
 use crate::http::Receiver;
 use crate::protocol::serve;
-use crate::spread::{Inbox, Place, Spread};
+use crate::share::take_passed;
+use crate::spread::{HandedOver, Inbox, Place, Spread};
 
 /// How long a shard waits after it could not accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -39,6 +41,8 @@ pub(crate) async fn receive(
         }
     };
     let mut connections = JoinSet::new();
+    // Where parts of requests go that others pass on: their series come in the order of no sender.
+    let inside = Rc::new(Connection::new(&receiver));
     loop {
         tokio::select! {
             // First the stop: who takes the socket over gets every connection from then on. Accepting
@@ -48,7 +52,7 @@ pub(crate) async fn receive(
             _ = async { stop.wait_for(|stop| *stop).await.is_ok() } => break,
             Some(_) = connections.join_next() => {}
             Some(handed_over) = inbox.recv() => {
-                take_over(handed_over, &receiver, (&mut connections, &stop));
+                take_over(handed_over, (&receiver, &inside), (&mut connections, &stop));
             }
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
@@ -68,7 +72,7 @@ pub(crate) async fn receive(
     // They were accepted: what they have sent by now is answered.
     inbox.close();
     while let Ok(handed_over) = inbox.try_recv() {
-        take_over(handed_over, &receiver, (&mut connections, &stop));
+        take_over(handed_over, (&receiver, &inside), (&mut connections, &stop));
     }
     let finished = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, finished).await.is_err() {
@@ -82,12 +86,19 @@ pub(crate) async fn receive(
     }
 }
 
-/// Serves a connection that another shard has accepted.
+/// Serves a connection that another shard has accepted, or a part that another agent passes on.
 fn take_over(
-    (stream, place): (std::net::TcpStream, Place),
-    receiver: &Rc<Receiver>,
+    handed_over: HandedOver,
+    (receiver, inside): (&Rc<Receiver>, &Rc<Connection>),
     (connections, stop): (&mut JoinSet<()>, &watch::Receiver<bool>),
 ) {
+    let (stream, place) = match handed_over {
+        HandedOver::Connection(stream, place) => (stream, place),
+        HandedOver::Part(part) => {
+            connections.spawn_local(take_passed(receiver.clone(), inside.clone(), part));
+            return;
+        }
+    };
     match TcpStream::from_std(stream) {
         Ok(stream) => {
             connections.spawn_local(admit((stream, place), receiver.clone(), stop.clone()));

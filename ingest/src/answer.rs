@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use hyper::{Response, StatusCode};
+use hyper::{HeaderMap, Response, StatusCode};
 
 use crate::admit::Shed;
 use crate::decode::labels::Reason;
@@ -121,6 +121,7 @@ impl Answer {
                 let of = match encoding {
                     Encoding::Snappy => "snappy block",
                     Encoding::Zstd => "zstd frame",
+                    Encoding::Plain => "body",
                 };
                 Self::new(StatusCode::BAD_REQUEST, format!("bad {of}: {what}"))
             }
@@ -207,6 +208,58 @@ impl Answer {
             write!(text, " first: {reason} in {shown}").unwrap_or(());
         }
         Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// It is not known now who owns which series.
+    pub(crate) fn no_view() -> Self {
+        let text = "who owns which series is being found out, try again later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "1")
+    }
+
+    /// To another agent, which has passed on a part by a view that does not hold here.
+    pub(crate) fn other_view() -> Self {
+        let text = "who owns which series is seen otherwise here";
+        Self::new(StatusCode::CONFLICT, text)
+    }
+
+    /// An owner does not have its part.
+    pub(crate) fn not_passed(why: &str) -> Self {
+        let text = format!("the owner of some series does not have them, try again later: {why}");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "1")
+    }
+
+    /// What an owner answers, to be told to the sender.
+    pub(crate) fn passed_back(status: StatusCode, text: String) -> Self {
+        Self::new(status, text).with(RETRY_AFTER, "1")
+    }
+
+    /// And an owner has not allowed some of its series.
+    pub(crate) fn and_refused(mut self, text: &str) -> Self {
+        if !self.text.is_empty() {
+            self.text.push_str("; ");
+        }
+        self.text.push_str(text);
+        self.status = StatusCode::BAD_REQUEST;
+        self
+    }
+
+    /// What was written, as far as it is known.
+    pub(crate) fn written(&self) -> Written {
+        self.written.as_deref().copied().unwrap_or_default()
+    }
+
+    /// What an answer says that was written.
+    pub(crate) fn written_in(headers: &HeaderMap) -> Written {
+        let count = |name: &HeaderName| {
+            let value = headers.get(name).and_then(|value| value.to_str().ok());
+            value.and_then(|value| value.parse().ok()).unwrap_or(0)
+        };
+        let [samples, histograms, exemplars] = WRITTEN_HEADERS.each_ref().map(count);
+        Written {
+            samples,
+            histograms,
+            exemplars,
+        }
     }
 
     pub(crate) fn log(error: &wal::Error) -> Self {

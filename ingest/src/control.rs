@@ -27,6 +27,7 @@ use crate::places::{Place, Places, Wish};
 use crate::pull::assign::Scraping;
 use crate::pull::{ScraperOptions, ScraperStats};
 use crate::secure::{Guard, Tls};
+use crate::share::Inlet;
 use crate::spread::Spread;
 use crate::stats::ReceiverStats;
 use crate::switch::{Change, Listen, Switch};
@@ -124,6 +125,20 @@ impl Control {
     ) -> impl Iterator<Item = (&str, std::net::SocketAddr, &Arc<ReceiverStats>)> {
         let all = self.receivers.iter();
         all.map(|(name, served)| (&**name, served.place.real, &served.stats))
+    }
+
+    /// Where parts for receivers come in that share their series with other agents, by their names.
+    pub(crate) fn inlets(&self) -> BTreeMap<String, Inlet> {
+        let all = self.receivers.iter().filter_map(|(name, served)| {
+            let options = &served.settings.options;
+            let spread = served
+                .place
+                .spread
+                .clone()
+                .filter(|_| options.sharing.is_some())?;
+            Some((name.clone(), Inlet::new(spread, options.body_bytes_max)))
+        });
+        all.collect()
     }
 
     /// The numbers of the scrapers, by their names.
@@ -497,6 +512,7 @@ fn listen(
     let (served, all_served) = mpsc::sync_channel(0);
     place.served = Some(all_served);
     let (spread, inboxes) = Spread::new(stats);
+    place.spread = Some(spread.clone());
     let listeners = std::mem::take(&mut place.for_shards);
     for ((switch, listener), inbox) in switches.iter_mut().zip(listeners).zip(inboxes) {
         switch.listeners.push(Listen {

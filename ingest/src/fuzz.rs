@@ -36,6 +36,7 @@ pub(crate) fn receiver(http2: bool) -> Rc<Receiver> {
     let bytes = Flight::new(all, own);
     let stats = ReceiverStats::new("fuzz".into(), 1, bytes, Gate::new(1));
     let worker = Worker {
+        cutting: RefCell::default(),
         shard: 0,
         clock: SystemClock::shared(),
         appender: RefCell::default(),

@@ -51,6 +51,7 @@ use crate::options::ReceiverOptions;
 use crate::own_store::OwnStore;
 use crate::paths::Paths;
 use crate::secure::{Guard, Tls};
+use crate::share::{self, Splitter};
 use crate::stats::{CUT_OFF, Counters, ReceiverStats};
 use crate::tenants::Tenants;
 
@@ -67,6 +68,8 @@ pub(crate) struct Worker {
     pub(crate) shard: usize,
     pub(crate) clock: SharedClock,
     pub(crate) appender: RefCell<Appender>,
+    /// Where bodies are decompressed and cut that others have a part in.
+    pub(crate) cutting: RefCell<(Vec<u8>, Splitter)>,
     pub(crate) buffers: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -234,6 +237,11 @@ async fn take_body(
         Err(_) => return Err(Answer::body_too_slow(read_timeout)),
     }
     let was_read = clock();
+    let sharing = receiver.settings().options.sharing.clone();
+    if let Some(sharing) = sharing {
+        let sent = (message, encoding, &*compressed.bytes, &head.headers);
+        return share::take((receiver, connection), &sharing, &mut permit, sent).await;
+    }
     let mut positions = connection.positions.take();
     let appended = append(
         receiver,
@@ -245,13 +253,7 @@ async fn take_body(
     drop(compressed);
     let (answer, stores) = appended?;
     let was_appended = clock();
-    for (own, position) in stores.iter().zip(&positions) {
-        let mut durable = own.durable.clone();
-        if let Err(error) = durable.reached(*position).await {
-            receiver.worker.appender.borrow_mut().forget_metadata();
-            return Err(Answer::log(&error));
-        }
-    }
+    until_durable(receiver, &stores, &positions).await?;
     connection.positions.replace(positions);
     receiver.counters().took([
         was_read.saturating_sub(started),
@@ -259,6 +261,22 @@ async fn take_body(
         clock().saturating_sub(was_appended),
     ]);
     Ok(answer)
+}
+
+/// Waits until what was appended is durable in every store.
+pub(crate) async fn until_durable(
+    receiver: &Receiver,
+    stores: &Stores,
+    positions: &[wal::Position],
+) -> Result<(), Answer> {
+    for (own, position) in stores.iter().zip(positions) {
+        let mut durable = own.durable.clone();
+        if let Err(error) = durable.reached(*position).await {
+            receiver.worker.appender.borrow_mut().forget_metadata();
+            return Err(Answer::log(&error));
+        }
+    }
+    Ok(())
 }
 
 /// Reads the whole body into `out`.
@@ -287,14 +305,14 @@ async fn read(
 }
 
 /// A body, what it is, and the headers that came before it.
-type Sent<'b> = (Message, Encoding, &'b [u8], &'b HeaderMap);
+pub(crate) type Sent<'b> = (Message, Encoding, &'b [u8], &'b HeaderMap);
 
 /// The stores of a request: they are not closed before it is answered.
-type Stores = Rc<[Rc<OwnStore>]>;
+pub(crate) type Stores = Rc<[Rc<OwnStore>]>;
 
 /// Appends the body to the stores that the receiver forwards to now, whatever it did when the head
 /// came. `Ok` is the answer to give once it is durable in them.
-fn append(
+pub(crate) fn append(
     receiver: &Receiver,
     connection: &Connection,
     permit: &mut BytesPermit<'_>,
@@ -306,8 +324,11 @@ fn append(
     let limit = options.body_bytes_max;
     let refuse = |refused| Answer::compression(encoding, refused, limit);
     let claimed = (encoding.claimed_length(compressed, limit)).map_err(refuse)?;
-    permit.take(claimed).map_err(Answer::shed)?;
-    receiver.counters().received(compressed.len(), claimed);
+    // What is plain was counted before it was cut.
+    if encoding != Encoding::Plain {
+        permit.take(claimed).map_err(Answer::shed)?;
+        receiver.counters().received(compressed.len(), claimed);
+    }
     let mut appender = receiver.worker.appender.borrow_mut();
     let mut route = connection.route.borrow_mut();
     let paths = &mut *receiver.paths.borrow_mut();

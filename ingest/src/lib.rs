@@ -74,6 +74,7 @@ mod protocol;
 pub mod pull;
 pub mod secure;
 mod shard;
+pub mod share;
 mod spread;
 mod stats;
 mod switch;

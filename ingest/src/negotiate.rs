@@ -55,6 +55,8 @@ pub(crate) enum Encoding {
     Snappy,
     /// Remote write 1.0 only, as VictoriaMetrics' agent has it.
     Zstd,
+    /// It is not. No sender may send that; what stays of a request that is cut is like this.
+    Plain,
 }
 
 impl Encoding {
@@ -67,19 +69,21 @@ impl Encoding {
         match self {
             Self::Snappy => snappy::claimed_length(compressed, length_max),
             Self::Zstd => zstd::claimed_length(compressed, length_max),
+            Self::Plain => Ok(compressed.len()),
         }
     }
 
     /// Decompresses to at most `claimed` bytes of `out`.
     pub(crate) fn decompress<'o>(
         self,
-        compressed: &[u8],
+        compressed: &'o [u8],
         claimed: usize,
         out: &'o mut Vec<u8>,
     ) -> Result<&'o [u8], Refused> {
         match self {
             Self::Snappy => snappy::decompress(compressed, claimed, out),
             Self::Zstd => zstd::decompress(compressed, claimed, out),
+            Self::Plain => Ok(compressed),
         }
     }
 }

@@ -10,6 +10,7 @@ pub use crate::decode::labels::LabelLimits;
 pub use crate::negotiate::Message;
 use crate::paths::Stage;
 use crate::secure::{AuthOptions, TlsOptions};
+use crate::share::Sharing;
 pub use crate::tenants::{TenantLimits, TenantsOptions};
 
 /// Connections per receiver when the setting is 0: enough for a fleet, and bounded.
@@ -130,6 +131,8 @@ pub struct ReceiverOptions {
     pub auth: Option<AuthOptions>,
     /// HTTP/2 beside HTTP/1.1: by ALPN over TLS, by prior knowledge without.
     pub http2: Option<Http2Options>,
+    /// Who owns which series, of agents that share them; none: all is stored here.
+    pub sharing: Option<Sharing>,
 }
 
 impl ReceiverOptions {
@@ -155,6 +158,7 @@ impl ReceiverOptions {
             tls: None,
             auth: None,
             http2: None,
+            sharing: None,
         }
     }
 }

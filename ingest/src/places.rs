@@ -15,6 +15,7 @@ use std::sync::mpsc;
 
 use crate::Error;
 use crate::listen::listen;
+use crate::spread::Spread;
 
 /// An address that somebody wants to listen on.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct Place {
     pub(crate) sockets: Vec<TcpListener>,
     /// The shards' own, until they have them.
     pub(crate) for_shards: Vec<TcpListener>,
+    /// To the shards that listen here.
+    pub(crate) spread: Option<Spread>,
     /// Closed when nobody listens here any more and the last connection is served.
     pub(crate) served: Option<mpsc::Receiver<()>>,
 }
@@ -61,6 +64,7 @@ impl Place {
             real,
             sockets: sockets.collect::<Result<_, _>>().map_err(failed)?,
             for_shards,
+            spread: None,
             served: None,
         })
     }

@@ -37,6 +37,7 @@ use crate::control::{Control, Leaving};
 use crate::layout::{Applied, Layout};
 use crate::options::ShardsOptions;
 use crate::pull::ScraperStats;
+use crate::share::Inlet;
 use crate::stats::ReceiverStats;
 use crate::switch::{Shard, Switch, run};
 use crate::tap::Tap;
@@ -62,6 +63,7 @@ struct Shown {
     stats: BTreeMap<String, Arc<ReceiverStats>>,
     taps: BTreeMap<String, Tap>,
     scrapers: BTreeMap<String, Arc<ScraperStats>>,
+    inlets: BTreeMap<String, Inlet>,
 }
 
 impl Shards {
@@ -185,6 +187,12 @@ impl Shards {
         self.shown.lock().scrapers.clone()
     }
 
+    /// Where parts come in for receivers that share their series with other agents, by their names.
+    #[must_use]
+    pub fn inlets(&self) -> BTreeMap<String, Inlet> {
+        self.shown.lock().inlets.clone()
+    }
+
     /// Where what is appended to the store of this id can be looked at.
     #[must_use]
     pub fn tap(&self, store: &str) -> Option<Tap> {
@@ -227,6 +235,7 @@ fn show(control: &Control) -> Shown {
     let mut shown = Shown {
         taps: control.taps(),
         scrapers: control.scrapers(),
+        inlets: control.inlets(),
         ..Shown::default()
     };
     for (name, address, stats) in control.receivers() {

@@ -12,7 +12,7 @@
 //! - A shard that takes no more (its inbox is full, or it stops): the one that accepted serves.
 //!
 //! # Limits
-//! - [`INBOX_MAX`] connections on their way to a shard.
+//! - [`INBOX_MAX`] connections on their way to a shard, parts of requests (`share`) among them.
 //!
 //! # Threads
 //! - Sockets cross in bounded channels, one per shard and receiver; the counts are relaxed: two shards
@@ -24,20 +24,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
+use crate::share::Passed;
 use crate::stats::ReceiverStats;
 
-/// Connections that a shard has not looked at yet.
+/// Connections, or parts, that a shard has not looked at yet.
 const INBOX_MAX: usize = 256;
 
 /// Where the shards of a receiver leave connections for each other.
 #[derive(Clone, Debug)]
 pub(crate) struct Spread {
     stats: Arc<ReceiverStats>,
-    inboxes: Arc<[mpsc::Sender<(TcpStream, Place)>]>,
+    inboxes: Arc<[mpsc::Sender<HandedOver>]>,
 }
 
-/// Connections handed over to one shard.
-pub(crate) type Inbox = mpsc::Receiver<(TcpStream, Place)>;
+/// What another thread hands over to a shard.
+#[derive(Debug)]
+pub(crate) enum HandedOver {
+    Connection(TcpStream, Place),
+    /// Of a request that came to another agent.
+    Part(Passed),
+}
+
+/// What is handed over to one shard.
+pub(crate) type Inbox = mpsc::Receiver<HandedOver>;
 
 /// A connection in the count of its shard, until it is dropped.
 #[derive(Debug)]
@@ -98,14 +107,23 @@ impl Spread {
                 return None;
             }
         };
-        match self.inboxes[to].try_send((stream, place)) {
+        match self.inboxes[to].try_send(HandedOver::Connection(stream, place)) {
             Ok(()) => None,
             Err(full) => {
-                let (stream, _) = full.into_inner();
+                let HandedOver::Connection(stream, _) = full.into_inner() else {
+                    return None;
+                };
                 let stream = tokio::net::TcpStream::from_std(stream).ok()?;
                 Some((stream, Place::new(&self.stats, own)))
             }
         }
+    }
+
+    /// Leaves a part for a shard; whether there is room. Which one, is for who knows how many it has left.
+    pub(crate) fn pass(&self, at: usize, part: Passed) -> bool {
+        let inbox = at.checked_rem(self.inboxes.len());
+        let inbox = inbox.and_then(|at| self.inboxes.get(at));
+        inbox.is_some_and(|inbox| inbox.try_send(HandedOver::Part(part)).is_ok())
     }
 
     fn counts(&self) -> Vec<u64> {

@@ -59,6 +59,9 @@ pub(crate) struct Counters {
     accept_errors: AtomicU64,
     requests_started: AtomicU64,
     dropped_items: AtomicU64,
+    passed_on_series: AtomicU64,
+    passing_failures: AtomicU64,
+    passed_in: AtomicU64,
     stage_us: [AtomicU64; STAGES.len()],
     /// Connections this shard serves now.
     pub(crate) connections_open: AtomicU64,
@@ -124,6 +127,19 @@ impl Counters {
                 self.refused_items[at].fetch_add(batch.refused.items[at], Ordering::Relaxed);
             }
         }
+    }
+
+    /// Series that others own are on their way to them.
+    pub(crate) fn passed_on(&self, series: usize) {
+        add(&self.passed_on_series, series);
+    }
+
+    pub(crate) fn passing_failed(&self) {
+        add(&self.passing_failures, 1);
+    }
+
+    pub(crate) fn passed_in(&self) {
+        add(&self.passed_in, 1);
     }
 
     /// Metadata that the log has.
@@ -242,6 +258,9 @@ impl ReceiverStats {
             sum.accept_errors += get(&shard.accept_errors);
             sum.dropped_items += get(&shard.dropped_items);
             sum.requests_started += get(&shard.requests_started);
+            sum.passed_on_series += get(&shard.passed_on_series);
+            sum.passing_failures += get(&shard.passing_failures);
+            sum.passed_in += get(&shard.passed_in);
         }
         sum.connections_open = self.connections.taken();
         sum.in_flight_bytes = self.bytes.taken();
@@ -297,6 +316,12 @@ pub struct Snapshot {
     pub connections_broken: u64,
     /// Failures to accept a connection (usually: too many open files).
     pub accept_errors: u64,
+    /// Series of requests that were passed on to their owners, each time they came.
+    pub passed_on_series: u64,
+    /// Requests of which an owner did not take its part.
+    pub passing_failures: u64,
+    /// Parts that others have passed on to this agent.
+    pub passed_in: u64,
     /// Connections open now.
     pub connections_open: u64,
     /// Bytes of requests not yet answered.

@@ -105,6 +105,7 @@ pub(crate) async fn run(mut shard: Shard) {
         shard: shard.number,
         clock: shard.clock.clone(),
         appender: RefCell::new(Appender::default()),
+        cutting: RefCell::default(),
         buffers: RefCell::default(),
     });
     let mut present = Present {

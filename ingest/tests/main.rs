@@ -19,4 +19,5 @@ mod relabel;
 mod remote_write_v2;
 mod secure;
 mod shards;
+mod share;
 mod tenants;

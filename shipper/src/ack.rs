@@ -223,6 +223,11 @@ impl Acks {
         }
     }
 
+    /// Whose positions these are.
+    pub(crate) const fn endpoint(&self) -> &wal::Endpoint {
+        &self.endpoint
+    }
+
     /// Whether there are two lanes.
     pub(crate) fn is_split(&self) -> bool {
         self.endpoint.ahead().is_some()

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use wal::Mark;
+use wal::{Mark, Position};
 
 use crate::ack::TailedFrame;
 use crate::crew::Crew;
@@ -76,6 +76,8 @@ pub(crate) struct Tailer {
     /// Records of the log before which it was found that nothing can be split.
     split_from: u64,
     durable: wal::Durable,
+    /// How far may be read for now.
+    held: watch::Receiver<Option<Position>>,
     router: Router,
     crew: Crew,
     wish: Arc<Wish>,
@@ -94,6 +96,7 @@ impl Tailer {
         wish: Arc<Wish>,
     ) -> Self {
         let durable = shared.store.durable();
+        let held = shared.acks.endpoint().held();
         let metadata = Arc::clone(&shared.metadata);
         let router = Router::new(&resolved, &shared.clock, metadata, shards);
         let newest = shared.acks.newest();
@@ -109,6 +112,7 @@ impl Tailer {
             appended_ms: i64::MAX,
             split_from: 0,
             durable,
+            held,
             router,
             wish,
             pack_from: 0,
@@ -175,7 +179,7 @@ impl Tailer {
                     acks.passed(self.lane, self.tail.mark(), lost, stats);
                     let more = tokio::select! {
                         biased;
-                        more = self.durable.changed_past(self.tail.position()) => more.map(drop),
+                        more = more(&mut self.durable, &mut self.held, self.tail.position()) => more,
                         () = self.wish.made(), if self.until.is_none() => Ok(()),
                         () = told(stop, Stop::Drain), if end.is_none() => Ok(()),
                     };
@@ -391,6 +395,24 @@ impl Tailer {
         self.pack = None;
         self.router.set_shards(shards);
         self.crew = Crew::start(&self.shared, &self.resolved, (self.lane, shards));
+    }
+}
+
+/// Waits until there may be something to read beyond `position`.
+///
+/// # Errors
+/// That will not happen any more.
+async fn more(
+    durable: &mut wal::Durable,
+    held: &mut watch::Receiver<Option<Position>>,
+    position: Position,
+) -> Result<(), wal::Error> {
+    durable.changed_past(position).await?;
+    let may_go_on = |held: &Option<Position>| held.is_none_or(|held| held > position);
+    tokio::select! {
+        // An error means that the endpoint is gone.
+        _ = held.wait_for(may_go_on) => Ok(()),
+        ended = durable.ended() => Err(ended),
     }
 }
 

@@ -14,6 +14,7 @@ mod deliver;
 mod failures;
 mod forgotten;
 mod fresh;
+mod held;
 mod http_client;
 mod isolation;
 mod limits;

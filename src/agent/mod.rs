@@ -24,6 +24,7 @@ mod files;
 mod flow;
 mod model;
 mod scraper;
+mod shared;
 mod view;
 mod writer;
 
@@ -41,6 +42,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use wal::{IoEngine, SharedClock, Store};
 
+use crate::cluster::Handover;
 use crate::component::{ReceiveHttp, Relabel, Role};
 use crate::graph;
 use crate::server::ServerStats;
@@ -81,6 +83,8 @@ pub(crate) struct Ground {
     pub(crate) inherited: Arc<[TcpListener]>,
     /// Who of a cluster scrapes what.
     pub(crate) ownership: Ownership,
+    /// Who of a cluster owns which series; none: there is no cluster.
+    pub(crate) handover: Option<Handover>,
     /// Where this process is asked without a socket.
     pub(crate) memory: Memory,
     /// Where endpoints run.
@@ -175,6 +179,7 @@ impl Agent {
             }
         }
         self.leave(asked);
+        self.tell_handover(asked);
         problems
     }
 
@@ -270,7 +275,12 @@ impl Agent {
             });
             match (paths, one.role) {
                 (Ok(paths), Role::Receiver(component)) => {
-                    let options = receiver_options(&one.id, component, paths);
+                    let handover = self.ground.handover.as_ref();
+                    let sharing = handover.filter(|_| component.handover_timeout.is_some());
+                    let options = ReceiverOptions {
+                        sharing: sharing.map(Handover::sharing),
+                        ..receiver_options(&one.id, component, paths)
+                    };
                     layout.receivers.push(options);
                 }
                 (Ok(paths), Role::Scrape(component)) => {

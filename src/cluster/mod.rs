@@ -8,6 +8,9 @@
 //! | `transport` | messages into requests, a connection and a queue for each of the others |
 //! | `inbox` | requests of the others into messages, and what is answered into answers |
 //! | `driver` | all of these and time into what the cluster does |
+//! | `dial` | addresses into connections to the others |
+//! | `owners` | parts of requests whose series others own into requests to them, and those of others into parts |
+//! | `handover` | changes of who owns what into when it is shipped |
 //! | `numbers` | what happens into counters |
 //!
 //! # Order
@@ -19,10 +22,13 @@
 //! - Everything runs on the control thread and waits for nobody: what the rest of the agent asks is a copy behind a lock.
 
 mod advertise;
+mod dial;
 mod discovery;
 mod driver;
+mod handover;
 mod inbox;
 mod numbers;
+mod owners;
 mod settings;
 mod transport;
 
@@ -36,9 +42,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use wal::SharedClock;
 
+use dial::{Dial, Lines};
 use driver::{Driver, Told};
+pub(crate) use handover::{HANDOVER_PATH, Handover, SharedLog};
 pub(crate) use inbox::{MESSAGE_PATH, answer};
 pub(crate) use numbers::{Numbers, Way};
+pub(crate) use owners::{PARTS_PATH, take as take_part};
 pub(crate) use settings::Settings;
 use transport::Outgoing;
 
@@ -55,6 +64,7 @@ pub(crate) struct Clustering {
     ownership: Ownership,
     stats: Arc<Stats>,
     numbers: Arc<Numbers>,
+    handover: Handover,
     told: mpsc::Sender<Told>,
     /// Messages that are under way.
     under_way: watch::Receiver<usize>,
@@ -76,8 +86,13 @@ impl Clustering {
         let (name, wait_for_size) = (options.cluster_name.as_str().into(), options.wait_for_size);
         let node = (options.node_name.clone(), options.address.clone());
         let (under_way_tx, under_way) = watch::channel(0);
-        let outgoing = Outgoing {
+        let dial = Dial {
             tls,
+            numbers: Arc::clone(&numbers),
+            runtime: runtime.clone(),
+        };
+        let outgoing = Outgoing {
+            dial: dial.clone(),
             told: told.clone(),
             numbers: Arc::clone(&numbers),
             under_way: Arc::new(under_way_tx),
@@ -88,7 +103,11 @@ impl Clustering {
         let driver = Driver::new(outgoing, join);
         let cluster = Cluster::new(&options, driver, clock.monotonic())
             .context("cannot cluster with these settings")?;
+        let lines = Arc::new(Lines::new(dial, Arc::clone(clock)));
+        let own = node.0.as_str().into();
+        let handover = Handover::start(own, cluster.ownership(), lines, clock, runtime);
         let clustering = Self {
+            handover,
             name,
             wait_for_size,
             ownership: cluster.ownership(),
@@ -110,6 +129,11 @@ impl Clustering {
     /// Who owns what.
     pub(crate) const fn ownership(&self) -> &Ownership {
         &self.ownership
+    }
+
+    /// Who owns which series.
+    pub(crate) const fn handover(&self) -> &Handover {
+        &self.handover
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -147,6 +171,7 @@ impl Clustering {
 
     /// Tells the others that this agent is gone.
     pub(crate) async fn leave(&self) {
+        self.handover.until_heard().await;
         let (done, is_done) = oneshot::channel();
         self.tell(Told::Leave(done), is_done).await;
         self.until_told().await;

@@ -18,24 +18,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use bytes::Bytes;
 use cluster::MESSAGE_BYTES_MAX;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use shipper::{TlsOptions, client_tls};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use wal::SharedClock;
 
+use super::dial::{Dial, OWN_NAME, excerpt};
 use super::driver::Told;
 use super::inbox::MESSAGE_PATH;
 use super::numbers::Numbers;
@@ -52,7 +46,7 @@ const IDLE_AFTER: Duration = Duration::from_secs(20);
 /// What requests need.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
-    pub(super) tls: Option<TlsOptions>,
+    pub(super) dial: Dial,
     pub(super) told: mpsc::Sender<Told>,
     pub(super) numbers: Arc<Numbers>,
     pub(super) under_way: Arc<watch::Sender<usize>>,
@@ -199,7 +193,7 @@ impl Peer {
             self.connection = Some(open);
             return answer;
         }
-        let mut fresh = self.connect().await?;
+        let mut fresh = self.outgoing.dial.connect(&self.address).await?;
         let answer = self.request(&mut fresh, message).await;
         self.connection = Some(fresh);
         answer?
@@ -213,7 +207,7 @@ impl Peer {
     ) -> anyhow::Result<anyhow::Result<Bytes>> {
         let request = Request::post(MESSAGE_PATH)
             .header(HOST, &*self.address)
-            .header(USER_AGENT, concat!("Penstock/", env!("CARGO_PKG_VERSION")))
+            .header(USER_AGENT, OWN_NAME)
             .header(CONTENT_TYPE, "application/octet-stream")
             .body(Full::new(message.clone()))?;
         let answer = connection.send_request(request).await?;
@@ -226,52 +220,5 @@ impl Peer {
             StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::CONFLICT => Ok(body),
             status => Err(anyhow::anyhow!("it answers {status}{}", excerpt(&body))),
         })
-    }
-
-    async fn connect(&self) -> anyhow::Result<SendRequest<Full<Bytes>>> {
-        let stream = TcpStream::connect(&*self.address)
-            .await
-            .context("connect")?;
-        stream.set_nodelay(true)?;
-        let Some(options) = self.outgoing.tls.clone() else {
-            return self.opened(stream).await;
-        };
-        // Read for each connection, so that renewed files count.
-        let config = tokio::task::spawn_blocking(move || client_tls(&options)).await?;
-        let config = config.map_err(|problem| anyhow::anyhow!("{problem}"))?;
-        let (host, _) = self.address.rsplit_once(':').unwrap_or((&self.address, ""));
-        let host = host.trim_matches(['[', ']']).to_owned();
-        let name = ServerName::try_from(host).context("the address has no name for TLS")?;
-        let connector = TlsConnector::from(Arc::new(config));
-        let stream = connector.connect(name, stream).await.context("TLS")?;
-        self.opened(stream).await
-    }
-
-    async fn opened<S>(&self, stream: S) -> anyhow::Result<SendRequest<Full<Bytes>>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let numbers = Arc::clone(&self.outgoing.numbers);
-        numbers.connections.fetch_add(1, Ordering::Relaxed);
-        self.outgoing.runtime.spawn(async move {
-            // Its end is seen by who uses it.
-            connection.await.ok();
-            numbers.connections.fetch_sub(1, Ordering::Relaxed);
-        });
-        if sender.is_closed() {
-            bail!("the connection is closed at once");
-        }
-        Ok(sender)
-    }
-}
-
-/// The beginning of a refusal's text, for the log.
-fn excerpt(body: &Bytes) -> String {
-    let text = String::from_utf8_lossy(body.get(..body.len().min(200)).unwrap_or_default());
-    let text: String = text.chars().filter(|c| !c.is_control()).collect();
-    match text.trim() {
-        "" => String::new(),
-        text => format!(": {text}"),
     }
 }

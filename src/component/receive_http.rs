@@ -17,6 +17,7 @@ pub(crate) use texts::DOCUMENT;
 
 pub(crate) const NAME: &str = "prometheus.receive_http";
 const DEFAULT_PORT: u16 = 8080;
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A fleet has a connection each; what one of them may ask for at a time is bounded anyway.
 const STREAMS_MAX: u32 = 10_000;
 
@@ -41,6 +42,8 @@ pub(crate) struct ReceiveHttp {
     pub(crate) tls: Option<TlsOptions>,
     pub(crate) auth: Option<AuthOptions>,
     pub(crate) http2: Option<Http2Options>,
+    /// How long series wait for the agent that had them, where the agents of a cluster share them; none: they do not.
+    pub(crate) handover_timeout: Option<Duration>,
 }
 
 pub(crate) fn read(r: &mut BodyReader<'_>) -> ReceiveHttp {
@@ -59,9 +62,17 @@ pub(crate) fn read(r: &mut BodyReader<'_>) -> ReceiveHttp {
         tls: None,
         auth: None,
         http2: None,
+        handover_timeout: r.block("clustering", read_clustering).flatten(),
     };
     r.block("http", |r| read_http(r, &mut component));
     component
+}
+
+/// The time a handover may take, where series are shared.
+fn read_clustering(r: &mut BodyReader<'_>) -> Option<Duration> {
+    let is_enabled = r.required::<bool>("enabled");
+    let timeout = r.or("handover_timeout", HANDOVER_TIMEOUT);
+    is_enabled.then_some(timeout)
 }
 
 /// The messages it accepts: by default both, as a sender drops what is answered 415.

@@ -49,6 +49,9 @@ where
     if head.uri.path() == cluster::MESSAGE_PATH && head.method == Method::POST {
         return cluster::answer(web.clustering(), body).await;
     }
+    if head.uri.path() == cluster::PARTS_PATH && head.method == Method::POST {
+        return cluster::take_part(web.clustering(), head.headers, body).await;
+    }
     let is_reload = head.uri.path() == "/-/reload";
     let is_post = is_reload && head.method == Method::POST;
     if !matches!(head.method, Method::GET | Method::HEAD) && !is_post {
@@ -69,6 +72,12 @@ async fn page(head: &Head, web: &Arc<Web>) -> Answer {
         "/-/reload" => match web.reload().await {
             Ok(()) => text(StatusCode::OK, "config reloaded\n"),
             Err(problem) => text(StatusCode::BAD_REQUEST, problem),
+        },
+        cluster::HANDOVER_PATH => match web.clustering() {
+            Some(clustering) => clustering
+                .handover()
+                .answer(head.uri.query().unwrap_or_default()),
+            None => text(StatusCode::NOT_FOUND, "clustering is disabled\n"),
         },
         path => {
             let asked = Asked {

@@ -16,6 +16,15 @@ pub(crate) fn collect(families: &mut Families, clustering: &Clustering) {
     let mut group = plain.with("cluster_name", clustering.name());
     let size = float(clustering.wait_for_size() as u64);
     group.gauge("cluster_minimum_size", "Agents that are waited for", size);
+    let (drained, gave_up, held) = clustering.handover().numbers();
+    for (result, count) in [("drained", drained), ("gave_up", gave_up)] {
+        let name = "penstock_cluster_handovers";
+        let help = "Endpoints that waited for who had their series before: until that had shipped what it had, or \
+                    for too long";
+        group.with("result", result).counter(name, help, count);
+    }
+    let help = "Endpoints that wait for who had their series before";
+    group.gauge("penstock_cluster_held_endpoints", help, float(held as u64));
     let is_ready = f64::from(u8::from(clustering.ownership().is_ready()));
     let help = "1 while work is shared: there are as many agents as are waited for";
     group.gauge("cluster_ready_for_traffic", help, is_ready);

@@ -48,6 +48,8 @@ pub(crate) struct EndpointState {
     give_up: watch::Sender<Option<GiveUp>>,
     /// The position of `give_up`; 0 for none.
     give_up_at: AtomicU64,
+    /// Nothing is read beyond, for now.
+    hold: watch::Sender<Option<Position>>,
     pub(crate) limits: Mutex<LagLimits>,
     forgotten: AtomicBool,
 }
@@ -112,6 +114,7 @@ impl EndpointState {
             }),
             give_up: watch::channel(None).0,
             give_up_at: AtomicU64::new(0),
+            hold: watch::channel(None).0,
             limits: Mutex::default(),
             forgotten: AtomicBool::new(false),
         };
@@ -149,6 +152,11 @@ impl EndpointState {
         self.give_up_at
             .store(give_up.before.get(), Ordering::Release);
         self.give_up.send_replace(Some(give_up));
+    }
+
+    /// See [`Endpoint::hold`].
+    pub(crate) fn held_at(&self) -> Option<Position> {
+        *self.hold.borrow()
     }
 
     /// Everything before is acknowledged or given up.
@@ -377,6 +385,28 @@ impl Endpoint {
     #[must_use]
     pub fn give_ups(&self) -> watch::Receiver<Option<GiveUp>> {
         self.state.give_up.subscribe()
+    }
+
+    /// Has its readers go no further than this until they are told otherwise; none: as far as there is
+    /// something. Not kept over a restart.
+    pub fn hold(&self, at: Option<Position>) {
+        self.state.hold.send_replace(at);
+    }
+
+    /// Tells how far its readers may go.
+    #[must_use]
+    pub fn held(&self) -> watch::Receiver<Option<Position>> {
+        self.state.hold.subscribe()
+    }
+
+    /// Bytes of frames before `to` that are not decided.
+    #[must_use]
+    pub fn bytes_left(&self, to: Position) -> u64 {
+        let decided = self.state.decided();
+        if decided >= to {
+            return 0;
+        }
+        self.shared.segments.bytes_between(decided, to).max(1)
     }
 
     /// Beyond these limits the endpoint loses the oldest data.

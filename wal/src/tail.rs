@@ -1,7 +1,8 @@
 //! Turns a position into the frames that follow it, up to what is durable.
 //!
 //! # Invariants
-//! - Never reads at or beyond the durable watermark: what is shipped is on disk.
+//! - Never reads at or beyond the durable watermark: what is shipped is on disk. Nor beyond where its
+//!   endpoint is held.
 //! - The position only grows and always ends up behind whatever was read or skipped.
 //!
 //! # Failure
@@ -203,10 +204,9 @@ impl Tail {
         if self.endpoint.is_forgotten() {
             return Ok(None);
         }
-        let durable = self.shared.durable_position();
-        let durable = self
-            .until
-            .map_or(durable, |until| until.position.min(durable));
+        let until = self.until.map(|until| until.position);
+        let ends = until.into_iter().chain(self.endpoint.held_at());
+        let durable = ends.fold(self.shared.durable_position(), Position::min);
         loop {
             self.skip_given_up();
             if self.mark.position >= durable || !self.open_file(durable)? {

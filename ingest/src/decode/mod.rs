@@ -106,6 +106,15 @@ pub struct Written {
     pub exemplars: usize,
 }
 
+impl Written {
+    /// Adds what else was written.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.samples += more.samples;
+        self.histograms += more.histograms;
+        self.exemplars += more.exemplars;
+    }
+}
+
 /// A record whose bytes are a range of the decompressed request, or behind its end of
 /// [`Batch::made`].
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,4 +1,4 @@
-//! Turns a snappy block into the bytes it stands for, into a buffer that is reused.
+//! Turns a snappy block into the bytes it stands for, into a buffer that is reused; and bytes into a block.
 //!
 //! # Limits
 //! - The length a block claims is checked before memory is touched: against the configured limit,
@@ -52,13 +52,17 @@ pub(crate) fn decompress<'o>(
     Ok(out.get(..length).unwrap_or_default())
 }
 
+/// `bytes` as a block. Of more than 4 GiB nothing, which is no block.
+pub(crate) fn compress(bytes: &[u8]) -> Vec<u8> {
+    let block = snap::raw::Encoder::new().compress_vec(bytes);
+    block.unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn compressed(bytes: &[u8]) -> Vec<u8> {
-        snap::raw::Encoder::new().compress_vec(bytes).unwrap()
-    }
+    use compress as compressed;
 
     #[test]
     fn blocks_come_back_as_they_were_and_the_buffer_is_reused() {

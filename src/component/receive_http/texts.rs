@@ -26,6 +26,7 @@ prometheus.remote_write "out" {
         ("http", HTTP),
         ("http", tls_server::TLS_TEXTS),
         ("http", tls_server::AUTH_TEXTS),
+        ("clustering", CLUSTERING),
         ("limits", LIMITS),
         ("tenants", TENANTS),
     ],
@@ -43,6 +44,10 @@ const ARGUMENTS: Texts = &[
         "Messages that are taken: `prometheus.WriteRequest` (remote write 1.0), `io.prometheus.write.v2.Request` (2.0); not given: both. Others are answered 415.",
     ),
     (
+        "clustering",
+        "Shares the series with the other agents of the cluster, behind a load balancer.",
+    ),
+    (
         "forward_to",
         "Where it goes: a request is answered when every one of them has it. Entries that are `null` are left out.",
     ),
@@ -54,6 +59,17 @@ const ARGUMENTS: Texts = &[
     (
         "tenants",
         "Limits for each tenant. Without the block nobody asks who sends.",
+    ),
+];
+
+const CLUSTERING: Texts = &[
+    (
+        "enabled",
+        "Whether each series is kept by one agent of the cluster, whichever of them it comes to (`--cluster.enabled`). Without a cluster it means nothing.",
+    ),
+    (
+        "handover_timeout",
+        "How long a new owner of series waits for the one before to ship what it has, or to come back, while nothing moves there. Meanwhile it ships nothing that came since.",
     ),
 ];
 

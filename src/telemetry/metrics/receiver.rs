@@ -109,6 +109,25 @@ fn collect_records(group: &mut Group<'_>, now: &Snapshot) {
         help,
         now.dropped_items,
     );
+    for (name, help, count) in [
+        (
+            "penstock_receive_http_passed_on_series",
+            "Series passed on to the agents of the cluster that own them, each time they came",
+            now.passed_on_series,
+        ),
+        (
+            "penstock_receive_http_passing_failures",
+            "Requests that are to be repeated because the owner of some series did not take them",
+            now.passing_failures,
+        ),
+        (
+            "penstock_receive_http_passed_in_parts",
+            "Parts of requests that other agents of the cluster have passed on to this one",
+            now.passed_in,
+        ),
+    ] {
+        group.counter(name, help, count);
+    }
     let bytes = [
         ("compressed", now.compressed_bytes),
         ("decompressed", now.decompressed_bytes),

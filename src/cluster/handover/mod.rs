@@ -1,0 +1,348 @@
+//! Turns changes of who takes part in the work into views for the receivers, and into what is shipped when.
+//!
+//! | file | turns |
+//! |---|---|
+//! | `ledger` | views and what the others say into how far endpoints ship |
+//!
+//! # Order
+//! With each change the receivers stop taking anything, where the logs end is noted (`ledger`), and the others are
+//! asked which view they have. When all who take part have the same one, receivers go on by it.
+//!
+//! # Failure
+//! - The others do not all have the same view within [`AGREE_WITHIN`]: this agent goes on by its own. Parts that are
+//!   cut by another view are refused where they come, so that what is stored has an owner at least in the view of
+//!   who stores it.
+//!
+//! # Threads
+//! - A task of its own; the ledger has a lock that is never held over a wait.
+
+mod ledger;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster::{Moment, Ownership, State};
+use http_body_util::Full;
+use hyper::{Request, StatusCode};
+use ingest::share::{Inlet, Sharing, View};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use wal::{Endpoint, Position, SharedClock, Store};
+
+use super::dial::Lines;
+use super::owners::{BODIES_KIB_MAX, Owners};
+use crate::server::{Answer, json as answer_json, text};
+use ledger::{Ended, Ledger, Log, Names, Report, Said};
+
+/// Where the others ask what is not shipped.
+pub(crate) const HANDOVER_PATH: &str = "/api/v1/cluster/handover";
+/// Between two times the others are asked, while something is waited for.
+const ASK_INTERVAL: Duration = Duration::from_millis(200);
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// Gossip takes a second or two.
+const AGREE_WITHIN: Duration = Duration::from_secs(5);
+/// How long an agent that is about to end stays for those who want to hear that it has shipped everything.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+
+/// An endpoint of a log that receivers feed who share their series.
+#[derive(Debug)]
+pub(crate) struct SharedLog {
+    pub(crate) store: Store,
+    pub(crate) endpoint: Endpoint,
+    /// How long it waits for an agent that had its series and ships nothing.
+    pub(crate) patience: Duration,
+}
+
+impl Log for SharedLog {
+    fn head(&self) -> Position {
+        self.store.watermarks().appended
+    }
+
+    fn left(&self, before: Position) -> u64 {
+        self.endpoint.bytes_left(before)
+    }
+
+    fn hold(&self, at: Option<Position>) {
+        self.endpoint.hold(at);
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
+    }
+}
+
+/// Who owns which series, and what is handed over where that changes. Copies are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Handover(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    own: Arc<str>,
+    sharing: Sharing,
+    ownership: Ownership,
+    lines: Arc<Lines>,
+    clock: SharedClock,
+    runtime: Handle,
+    ledger: Mutex<Ledger<SharedLog>>,
+    inlets: Mutex<BTreeMap<String, Inlet>>,
+    /// KiB of parts that may be read.
+    room: Semaphore,
+    /// Who has heard that everything is shipped here.
+    heard: Mutex<BTreeSet<String>>,
+}
+
+/// What holds now.
+#[derive(Debug)]
+struct Present {
+    number: u64,
+    is_ready: bool,
+    since: Duration,
+    is_agreed: bool,
+}
+
+impl Handover {
+    pub(super) fn start(
+        own: Arc<str>,
+        ownership: Ownership,
+        lines: Arc<Lines>,
+        clock: &SharedClock,
+        runtime: &Handle,
+    ) -> Self {
+        let handover = Self(Arc::new(Shared {
+            ledger: Mutex::new(Ledger::new(Arc::clone(&own))),
+            own,
+            sharing: Sharing::unknown(),
+            ownership,
+            lines,
+            clock: Arc::clone(clock),
+            runtime: runtime.clone(),
+            inlets: Mutex::default(),
+            room: Semaphore::new(usize::try_from(BODIES_KIB_MAX).unwrap_or(usize::MAX)),
+            heard: Mutex::default(),
+        }));
+        runtime.spawn(handover.clone().run());
+        handover
+    }
+
+    /// What receivers share their series by.
+    pub(crate) fn sharing(&self) -> Sharing {
+        self.0.sharing.clone()
+    }
+
+    /// These endpoints and receivers there are now, by `log/endpoint` and by name.
+    pub(crate) fn set(&self, logs: BTreeMap<String, SharedLog>, inlets: BTreeMap<String, Inlet>) {
+        self.0.ledger.lock().set_logs(logs);
+        *self.0.inlets.lock() = inlets;
+    }
+
+    pub(super) fn inlet(&self, receiver: &str) -> Option<Inlet> {
+        self.0.inlets.lock().get(receiver).cloned()
+    }
+
+    pub(super) fn room(&self) -> &Semaphore {
+        &self.0.room
+    }
+
+    /// How waits for others have ended: with everything shipped, and without; and how many endpoints wait now.
+    pub(crate) fn numbers(&self) -> (u64, u64, usize) {
+        let ledger = self.0.ledger.lock();
+        let Ended { drained, gave_up } = ledger.ended;
+        (drained, gave_up, ledger.held())
+    }
+
+    async fn run(self) {
+        let mut changed = self.0.ownership.changed();
+        let mut present = None;
+        loop {
+            changed.mark_unchanged();
+            let moment = self.0.ownership.moment();
+            let next = self.adopt(&moment, present);
+            let is_busy = self.look(&moment, next).await;
+            present = Some(is_busy.0);
+            let wait = async {
+                match is_busy.1 {
+                    true => sleep(ASK_INTERVAL).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // An error means that the cluster is gone, and the agent soon too.
+                went = changed.changed() => if went.is_err() { return },
+                () = wait => {}
+            }
+        }
+    }
+
+    /// Goes over to what holds now, if that is something else than what did.
+    fn adopt(&self, moment: &Moment, present: Option<Present>) -> Present {
+        let is_same = |present: &Present| {
+            present.number == moment.number && present.is_ready == moment.is_ready
+        };
+        if let Some(present) = present.filter(is_same) {
+            return present;
+        }
+        let now = self.0.clock.monotonic();
+        let unknown = View {
+            number: moment.number,
+            peers: None,
+        };
+        self.0.sharing.change(unknown, || {
+            let participants = moment.participants();
+            let participants = participants.map(|peer| Arc::clone(&peer.name)).collect();
+            let peers = moment
+                .peers
+                .iter()
+                .map(|peer| Arc::clone(&peer.name))
+                .collect();
+            let mut ledger = self.0.ledger.lock();
+            ledger.adopt(moment.number, (participants, peers), now);
+        });
+        self.0.heard.lock().clear();
+        Present {
+            number: moment.number,
+            is_ready: moment.is_ready,
+            since: now,
+            is_agreed: false,
+        }
+    }
+
+    /// Asks whom it concerns; whether they are to be asked again.
+    async fn look(&self, moment: &Moment, mut present: Present) -> (Present, bool) {
+        let waits_for = self.0.ledger.lock().waits_for();
+        let mut to_ask = waits_for.clone();
+        if !present.is_agreed {
+            to_ask.extend(moment.participants().map(|peer| Arc::clone(&peer.name)));
+        }
+        to_ask.remove(&self.0.own);
+        let reports = self.ask(moment, &to_ask).await;
+        let now = self.0.clock.monotonic();
+        self.0.ledger.lock().heard(&reports, now);
+        if !present.is_agreed {
+            let others = moment.participants().filter(|peer| peer.name != self.0.own);
+            let mut others = others.map(|peer| reports.get(&peer.name));
+            let has_it = |report: &Report| {
+                let newest = report.last();
+                newest.is_some_and(|said| said.view == present.number)
+            };
+            let do_all = others.all(|report| report.is_some_and(has_it));
+            let is_late = now.saturating_sub(present.since) >= AGREE_WITHIN;
+            if is_late && !do_all {
+                tracing::warn!("the cluster does not agree about who takes part: going on");
+            }
+            present.is_agreed = do_all || is_late;
+            if present.is_agreed {
+                self.share(moment);
+            }
+        }
+        let is_busy = !present.is_agreed || !self.0.ledger.lock().waits_for().is_empty();
+        (present, is_busy)
+    }
+
+    /// Has receivers go on by this view. One that has no part in the work passes everything on.
+    fn share(&self, moment: &Moment) {
+        let is_part = |state| {
+            moment
+                .peers
+                .iter()
+                .any(|peer| peer.is_self && peer.state == state)
+        };
+        let others = moment.participants().any(|peer| !peer.is_self);
+        let may = is_part(State::Participant) || (is_part(State::Terminating) && others);
+        let owners = Owners {
+            moment: moment.clone(),
+            lines: Arc::clone(&self.0.lines),
+            runtime: self.0.runtime.clone(),
+        };
+        let view = View {
+            number: moment.number,
+            peers: (may && moment.is_ready).then(|| Arc::new(owners) as _),
+        };
+        self.0.sharing.change(view, || {});
+    }
+
+    /// What these say, as far as they do.
+    async fn ask(&self, moment: &Moment, names: &Names) -> BTreeMap<Arc<str>, Report> {
+        let mut asking = JoinSet::new();
+        for name in names {
+            let peer = moment.peers.iter().find(|peer| peer.name == *name);
+            let Some(peer) = peer else { continue };
+            let (lines, address) = (Arc::clone(&self.0.lines), Arc::clone(&peer.address));
+            let (name, path) = (
+                Arc::clone(name),
+                format!("{HANDOVER_PATH}?from={}", self.0.own),
+            );
+            asking.spawn(async move {
+                let request = Request::get(path).body(Full::<Bytes>::default()).ok()?;
+                let answer = timeout(ANSWER_WITHIN, lines.ask(&address, request)).await;
+                let answer = answer.ok()?.ok()?;
+                let report = (answer.status() == StatusCode::OK).then(|| read(answer.body()));
+                Some((name, report??))
+            });
+        }
+        let mut reports = BTreeMap::new();
+        while let Some(asked) = asking.join_next().await {
+            reports.extend(asked.ok().flatten());
+        }
+        reports
+    }
+
+    /// What the others are told.
+    pub(crate) fn answer(&self, query: &str) -> Answer {
+        let (report, is_drained) = {
+            let ledger = self.0.ledger.lock();
+            (ledger.report(), ledger.is_drained())
+        };
+        let Some(report) = report else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "starting\n");
+        };
+        if is_drained && let Some(from) = query.strip_prefix("from=") {
+            self.0.heard.lock().insert(from.to_owned());
+        }
+        let views = report.into_iter().map(|said| {
+            let waits_for: Vec<_> = said.waits_for.iter().map(|name| &**name).collect();
+            json!({"view": format!("{:016x}", said.view), "left": said.left, "waitsFor": waits_for})
+        });
+        answer_json(&json!({"views": views.collect::<Vec<_>>()}))
+    }
+
+    /// Waits, not for long, until the others know that everything is shipped here, if it is.
+    pub(super) async fn until_heard(&self) {
+        let others = self.0.ownership.moment();
+        let others: Vec<String> = (others.participants().filter(|peer| !peer.is_self))
+            .map(|peer| peer.name.to_string())
+            .collect();
+        let heard = async {
+            while !others.iter().all(|name| self.0.heard.lock().contains(name)) {
+                sleep(ASK_INTERVAL / 4).await;
+            }
+        };
+        if self.0.ledger.lock().is_drained() {
+            timeout(HEARD_WITHIN, heard).await.ok();
+        }
+    }
+}
+
+/// What another agent has answered.
+fn read(body: &[u8]) -> Option<Report> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    let views = value.get("views")?.as_array()?.iter();
+    let views = views.map(|view| {
+        let number = u64::from_str_radix(view.get("view")?.as_str()?, 16).ok()?;
+        let waits_for = view.get("waitsFor")?.as_array()?.iter();
+        let waits_for = waits_for.map(|name| Some(Arc::from(name.as_str()?)));
+        let left = view.get("left")?.as_object()?.iter();
+        let left = left.map(|(log, left)| Some((log.clone(), left.as_u64()?)));
+        Some(Said {
+            view: number,
+            left: left.collect::<Option<_>>()?,
+            waits_for: waits_for.collect::<Option<_>>()?,
+        })
+    });
+    views.collect()
+}
