@@ -12,6 +12,7 @@ mod component;
 mod convert;
 mod demo;
 mod discovery;
+mod exporter;
 mod format;
 mod graph;
 mod run;

@@ -52,7 +52,6 @@ use crate::web::Web;
 pub(crate) use body::{Answer, Body, fresh, json, text, whole};
 use deadline::{ANSWER_TIMEOUT, Deadline, Held};
 use routes::Head;
-pub(crate) use routes::metrics;
 use secured::Secured;
 
 /// Scrapers and probes, browsers: a handful, with room for mistakes.

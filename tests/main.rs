@@ -31,6 +31,7 @@ mod secure;
 mod start;
 mod templates;
 mod tidy;
+mod unix;
 mod upgrade;
 mod wal_import;
 mod wal_tools;

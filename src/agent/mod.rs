@@ -48,7 +48,7 @@ use crate::telemetry::metrics::{ReceiverSource, Sources, StoreSource};
 
 pub(crate) use controller::{Controller, Event, Loaded};
 pub(crate) use files::Files;
-pub(crate) use scraper::{InProcess, Memory};
+pub(crate) use scraper::{Exposing, InProcess, Memory};
 pub(crate) use view::{LoadState, View};
 
 use flow::Flow;
