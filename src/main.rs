@@ -15,6 +15,7 @@ mod discovery;
 mod exporter;
 mod format;
 mod graph;
+mod overlap;
 mod run;
 mod run_flags;
 mod server;
