@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 
@@ -19,8 +20,9 @@ use crate::common::{PATIENCE, eventually, free_port};
 
 /// Requests, each on a connection of its own, before, between and after.
 const REQUESTS: i64 = 20;
-/// Who sends while processes change.
-const SENDERS: usize = 8;
+/// Time from one connection to the next while processes change, and from a connection to its request.
+const BETWEEN: Duration = Duration::from_millis(4);
+const BEFORE_SENDING: Duration = Duration::from_millis(100);
 
 /// An agent that is handed these sockets, as systemd does.
 fn start(dir: &Path, sockets: [&TcpListener; 2], url: &str) -> Process {
@@ -63,25 +65,38 @@ fn beside(dir: &Path, name: &str, [front, own]: [u16; 2], url: &str) -> Process 
     Process::start(name, penstock(&arguments), dir)
 }
 
-/// Sends requests until it is told to stop, each on a connection of its own, each once; how many.
-fn sender(
-    stream: Stream,
+/// Makes connections until it is told to stop, whatever becomes of those before; each sends one request, once, a while
+/// after it was made. Who sent.
+fn arrivals(
     port: u16,
-    (stop, total): (Arc<AtomicBool>, Arc<AtomicU64>),
-) -> JoinHandle<i64> {
-    let thread = std::thread::Builder::new().name("sender".to_owned());
-    let send = move || {
-        let mut number = 0;
-        while !stop.load(Ordering::Relaxed) {
-            let reply = Client::new(port).write(&stream.request(number));
-            let reply = reply.unwrap_or_else(|error| panic!("request {number}: {error}"));
-            assert_eq!(reply.status, 204, "{}", reply.text);
-            number += 1;
-            total.fetch_add(1, Ordering::Relaxed);
-        }
-        number
+    (stop, acked): (Arc<AtomicBool>, Arc<AtomicU64>),
+) -> JoinHandle<Vec<Stream>> {
+    let one = move |stream: &Stream, acked: &AtomicU64| -> std::io::Result<()> {
+        let mut client = Client::connected(port)?;
+        std::thread::sleep(BEFORE_SENDING);
+        let reply = client.write(&stream.request(0))?;
+        assert_eq!(reply.status, 204, "{}", reply.text);
+        acked.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     };
-    thread.spawn(send).unwrap()
+    let make = move || {
+        let mut all = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let (stream, acked) = (Stream::new(&format!("peer-{}", all.len())), acked.clone());
+            let of = stream.clone();
+            let thread = std::thread::Builder::new().name("peer".to_owned());
+            let thread = thread.spawn(move || one(&of, &acked).unwrap()).unwrap();
+            all.push((stream, thread));
+            std::thread::sleep(BETWEEN);
+        }
+        let join = |(stream, thread): (Stream, JoinHandle<()>)| {
+            thread.join().unwrap();
+            stream
+        };
+        all.into_iter().map(join).collect()
+    };
+    let thread = std::thread::Builder::new().name("arrivals".to_owned());
+    thread.spawn(make).unwrap()
 }
 
 #[test]
@@ -99,17 +114,11 @@ fn between_two_processes_that_share_their_addresses_nobody_is_refused() {
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
     );
-    let senders: Vec<(Stream, JoinHandle<i64>)> = (0..SENDERS)
-        .map(|number| {
-            let stream = Stream::new(&format!("sender-{number}"));
-            let sender = sender(stream.clone(), ports[0], (stop.clone(), total.clone()));
-            (stream, sender)
-        })
-        .collect();
+    let peers = arrivals(ports[0], (stop.clone(), total.clone()));
     let until_more = || {
         let before = total.load(Ordering::Relaxed);
         eventually(PATIENCE, || match total.load(Ordering::Relaxed) - before {
-            more if more >= REQUESTS.unsigned_abs() * 10 => Ok(()),
+            more if more >= REQUESTS.unsigned_abs() => Ok(()),
             more => Err(format!("{more} requests more")),
         });
     };
@@ -129,9 +138,8 @@ fn between_two_processes_that_share_their_addresses_nobody_is_refused() {
     until_more();
     stop.store(true, Ordering::Relaxed);
     let mut acked = BTreeMap::new();
-    for (stream, sender) in senders {
-        let count = sender.join().unwrap();
-        acked.extend(expected(stream.samples(0..count)));
+    for stream in peers.join().unwrap() {
+        acked.extend(expected(stream.samples(0..1)));
     }
     let samples: usize = acked.values().map(Vec::len).sum();
     eventually(PATIENCE, || match sink.deliveries() {
