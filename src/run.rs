@@ -1,6 +1,7 @@
 //! Turns a command line and signals into a running agent and its orderly end.
 //!
-//! Start: see `agent::Controller`. Stop, in the direction of the flow: tell the cluster, stop accepting, ship until the
+//! Start: see `agent::Controller`. Stop, in the direction of the flow: tell the cluster, leave new connections to the
+//! next process where there may be one (`overlap`), stop accepting, ship until the
 //! deadline, commit and save positions, end.
 //!
 //! # Failure
