@@ -94,7 +94,7 @@ const fn finds_targets(
 }
 
 /// Everything there is, by name.
-pub(crate) static DEFINITIONS: [Definition; 19] = [
+pub(crate) static DEFINITIONS: [Definition; 20] = [
     finds_targets(
         discovery::DNS,
         |r| Role::Discovery(discovery::read_dns(r)),
@@ -118,6 +118,12 @@ pub(crate) static DEFINITIONS: [Definition; 19] = [
         |r| Role::Discovery(discovery::read_http(r)),
         "Targets from the answer of a URL.",
         discovery::HTTP_DOCUMENT,
+    ),
+    finds_targets(
+        discovery::KUBERNETES,
+        |r| Role::Discovery(discovery::read_kubernetes(r)),
+        "Targets from the objects of a Kubernetes cluster.",
+        discovery::KUBERNETES_DOCUMENT,
     ),
     finds_targets(
         discovery::PROCESS,
