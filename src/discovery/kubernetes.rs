@@ -347,6 +347,8 @@ impl Look {
             } => {
                 self.stats.watch_failed();
                 watched.listed = None;
+                // What failed may have begun as a good answer.
+                watched.link.take_answered();
                 // That a history is gone is how it goes after a while without the server.
                 if !is_expired || !watched.is_known {
                     self.is_due = true;
@@ -431,3 +433,6 @@ const fn event(change: Change) -> Option<Event> {
         Change::Nothing | Change::Refused => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

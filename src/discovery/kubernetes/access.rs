@@ -155,7 +155,7 @@ async fn from_kubeconfig(config: Kubeconfig) -> Result<Resolved, String> {
     }
     let mut resolved = Resolved::new(server, http);
     if user.exec.is_some() || user.auth_provider.is_some() {
-        resolved.layer = program(config).await?;
+        resolved.layer = program(&resolved.url, config).await?;
     }
     Ok(resolved)
 }
@@ -209,10 +209,20 @@ fn auth(user: &AuthInfo) -> Auth {
 }
 
 /// Credentials that a program gives, renewed before they expire.
-async fn program(config: Kubeconfig) -> Result<Option<AuthLayer>, String> {
-    let options = KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(config, &options).await;
-    let config = config.map_err(|error| error.to_string())?;
+async fn program(server: &str, config: Kubeconfig) -> Result<Option<AuthLayer>, String> {
+    let (_, user) = current(&config)?;
+    let program = user.exec.as_ref();
+    let config = if program.is_some_and(|program| program.provide_cluster_info) {
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(config, &options).await;
+        config.map_err(|error| error.to_string())?
+    } else {
+        let server = server.parse();
+        let server = server.map_err(|_| "the server of its cluster is no URL".to_owned())?;
+        let mut own = kube::Config::new(server);
+        own.auth_info = user.clone();
+        own
+    };
     // What a program printed may be a credential, also where it failed: it is not repeated.
     let run = move || {
         let problem = "the program that gives credentials failed, or gave none".to_owned();

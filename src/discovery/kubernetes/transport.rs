@@ -60,6 +60,15 @@ impl Link {
     pub(super) fn take_answered(&self) -> bool {
         self.is_answered.swap(false, Ordering::Relaxed)
     }
+
+    /// Waits until the last watch began long enough ago.
+    async fn wait_apart(&self) {
+        let began = *self.began.lock();
+        if let Some(began) = began {
+            tokio::time::sleep_until(began + APART).await;
+        }
+        *self.began.lock() = Some(Instant::now());
+    }
 }
 
 /// Sends the requests of one watch.
@@ -93,7 +102,7 @@ impl Transport {
         let path = path.map_or("/", |path| path.as_str());
         let is_watch = path.contains("watch=true");
         if is_watch {
-            self.wait_apart().await;
+            self.link.wait_apart().await;
         }
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let url = format!("{}{path}", self.url);
@@ -114,14 +123,6 @@ impl Transport {
         };
         let body = StreamBody::new(rest.stream());
         Ok(Response::builder().status(status).body(body)?)
-    }
-
-    async fn wait_apart(&self) {
-        let began = *self.link.began.lock();
-        if let Some(began) = began {
-            tokio::time::sleep_until(began + APART).await;
-        }
-        *self.link.began.lock() = Some(Instant::now());
     }
 }
 
@@ -204,5 +205,27 @@ impl Rest {
             return Err(format!("the answer has more than {max} bytes"));
         }
         Ok(Some(chunk))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_ends_every_watch_is_not_asked_all_the_time() {
+        let (link, start) = (Link::default(), Instant::now());
+        for watch in 0..10 {
+            link.wait_apart().await;
+            assert_eq!(start.elapsed(), APART * watch);
+        }
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let late = Instant::now();
+        link.wait_apart().await;
+        assert_eq!(
+            late.elapsed(),
+            Duration::ZERO,
+            "a long watch is followed at once"
+        );
     }
 }
