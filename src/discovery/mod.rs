@@ -51,6 +51,8 @@ pub(crate) use file::FilePlace;
 pub(crate) use file_match::{FileMatchPlace, PathTarget};
 pub(crate) use glob::Pattern;
 pub(crate) use http::HttpPlace;
+#[cfg(test)]
+pub(crate) use kubernetes::Kind as KubernetesKind;
 pub(crate) use kubernetes::{
     Access, AttachMetadata, KubernetesPlace, NAMESPACES_MAX, Role as KubernetesRole, Selector,
 };

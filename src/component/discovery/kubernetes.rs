@@ -135,3 +135,122 @@ fn read_selectors(r: &mut BodyReader<'_>, role: KubernetesRole) -> Vec<Selector>
     });
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use config::Scope;
+
+    use super::*;
+    use crate::discovery::KubernetesKind;
+
+    fn load(body: &str) -> Result<KubernetesPlace, String> {
+        let text = format!("c \"x\" {{\n{body}\n}}\n");
+        let file = config::parse("a", &text).unwrap();
+        let found = config::decode(&file.blocks[0], &Scope::new(), read);
+        let found = found.map_err(|found| {
+            let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
+            lines.join("\n")
+        });
+        match found?.place {
+            Place::Kubernetes(place) => Ok(*place),
+            place => panic!("{place:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_in_the_reference() {
+        for role in KubernetesRole::ALL {
+            let name = role.kind().name();
+            let place = load(&format!("role = \"{name}\"")).unwrap();
+            assert_eq!(place.role, role);
+            assert!(matches!(place.access, Access::InCluster));
+            assert!(!place.own_namespace && place.namespaces.is_empty());
+            assert_eq!(place.attach, AttachMetadata::default());
+        }
+    }
+
+    #[test]
+    fn everything_is_read() {
+        let place = load(
+            "role = \"endpoints\"\nnamespaces {\n own_namespace = true\n names = [\"a\", \"b\"]\n}\n\
+             selectors {\n role = \"pod\"\n label = \"a=b\"\n field = \"spec.nodeName=n\"\n}\n\
+             selectors {\n role = \"service\"\n}\n\
+             attach_metadata {\n node = true\n namespace = true\n}",
+        )
+        .unwrap();
+        assert_eq!(place.namespaces, ["a", "b"]);
+        assert!(place.own_namespace && place.attach.node && place.attach.namespace);
+        let kinds = place.selectors.iter().map(|selector| selector.kind);
+        let kinds: Vec<KubernetesKind> = kinds.collect();
+        assert_eq!(kinds, [KubernetesKind::Pod, KubernetesKind::Service]);
+        assert_eq!(place.selectors[0].field, "spec.nodeName=n");
+        let place = load("role = \"pod\"\nkubeconfig_file = \"/k\"").unwrap();
+        assert!(matches!(place.access, Access::Kubeconfig(_)));
+        let place = load(
+            "role = \"pod\"\napi_server = \"https://h:6443\"\noauth2 {\n client_id = \"c\"\n \
+             token_url = \"https://t/\"\n}\ntls_config {\n ca_file = \"/ca\"\n}",
+        );
+        let Access::Server { url, http } = place.unwrap().access else {
+            panic!("a server");
+        };
+        assert_eq!(url, "https://h:6443");
+        assert!(http.tls.ca.is_some() && http.auth != shipper::Auth::None);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_where_it_stands() {
+        let names = vec!["\"n\""; NAMESPACES_MAX + 1].join(", ");
+        for (body, problem) in [
+            ("", "a:1:1: missing required attribute \"role\""),
+            ("role = \"pods\"", "a:2:8: \"pods\" unknown Kubernetes role"),
+            (
+                "role = \"pod\"\napi_server = \"h:1\"",
+                "a:3:14: \"h:1\" must begin with http:// or https:// and have a host",
+            ),
+            (
+                "role = \"pod\"\napi_server = \"http://h\"\nkubeconfig_file = \"/k\"",
+                "cannot use 'kubeconfig_file' and 'api_server' simultaneously",
+            ),
+            (
+                "role = \"pod\"\nbearer_token = \"hunter2\"\nkubeconfig_file = \"/k\"",
+                "cannot use a custom HTTP client configuration together with 'kubeconfig_file'",
+            ),
+            (
+                "role = \"pod\"\nkubeconfig_file = \"/k\"\nnamespaces {\n own_namespace = true\n}",
+                "cannot use 'kubeconfig_file' and 'namespaces.own_namespace' simultaneously",
+            ),
+            (
+                "role = \"pod\"\napi_server = \"http://h\"\nnamespaces {\n own_namespace = true\n}",
+                "cannot use 'api_server' and 'namespaces.own_namespace' simultaneously",
+            ),
+            (
+                "role = \"pod\"\nbearer_token = \"hunter2\"",
+                "a:1:1: to use custom HTTP client configuration please provide the 'api_server' URL",
+            ),
+            (
+                "role = \"pod\"\nselectors {\n role = \"service\"\n}",
+                "a:4:9: \"service\" pod role supports only pod selectors",
+            ),
+            (
+                "role = \"endpointslice\"\nselectors {\n role = \"endpoints\"\n}",
+                "endpointslice role supports only pod, service, endpointslice selectors",
+            ),
+            (
+                "role = \"pod\"\nselectors {\n role = \"pod\"\n}\nselectors {\n role = \"pod\"\n}",
+                "duplicated selector role: pod",
+            ),
+            (
+                "role = \"pod\"\nselectors {\n role = \"pod\"\n label = \"a in b\"\n field = \"a\"\n}",
+                "a:5:10: \"a in b\" is no label selector",
+            ),
+            (
+                &format!("role = \"pod\"\nnamespaces {{\n names = [{names}]\n}}"),
+                "257 are more than 256",
+            ),
+        ] {
+            let found = load(body).err().unwrap();
+            assert!(found.contains(problem), "{body}: {found}");
+            assert!(!found.contains("hunter2"), "{found}");
+        }
+    }
+}
