@@ -217,8 +217,10 @@ pub(super) struct Look {
     is_full: bool,
     /// Whether something is to be told.
     is_due: bool,
-    /// Whether where the API is was not known last time.
+    /// Whether where the API is, or who asks there, was not known last time.
     is_lost: bool,
+    /// Whether the API did not know who asks.
+    is_unknown: bool,
 }
 
 impl Look {
@@ -236,6 +238,7 @@ impl Look {
             is_full: false,
             is_due: false,
             is_lost: false,
+            is_unknown: false,
         }
     }
 
@@ -344,7 +347,9 @@ impl Look {
             Saw::Failed {
                 problem,
                 is_expired,
+                is_unknown,
             } => {
+                self.is_unknown |= is_unknown;
                 self.stats.watch_failed();
                 watched.listed = None;
                 // What failed may have begun as a good answer.
@@ -359,15 +364,9 @@ impl Look {
         self.stats.hold(store.len());
     }
 
-    /// Everything there is now.
+    /// Everything there is now, once all of it was listed.
     async fn found(&mut self) -> Result<Found, String> {
         let problems = self.problems();
-        let Some(running) = &self.running else {
-            return Err("there is nothing to watch".to_owned());
-        };
-        if !running.is_known() {
-            return Ok(problems);
-        }
         if self.store.changed() < MANY {
             self.store.make()?;
         } else {
@@ -401,6 +400,10 @@ impl Look {
 
 impl refresh::Look for Look {
     async fn look(&mut self) -> Result<Found, String> {
+        // Of a file of kubectl everything else is read again when it changes.
+        if self.is_unknown && matches!(self.place.access, Access::Kubeconfig(_)) {
+            (self.is_unknown, self.is_lost, self.running) = (false, true, None);
+        }
         loop {
             if self.running.is_none() {
                 if self.is_lost {
@@ -414,12 +417,18 @@ impl refresh::Look for Look {
             let Some(running) = &self.running else {
                 continue;
             };
-            // Without a problem there is nothing to say before everything was listed.
-            let is_known = running.is_known();
             self.is_due = false;
-            let found = self.found().await?;
-            if is_known || !found.is_empty() {
-                return Ok(found);
+            if running.is_known() {
+                return self.found().await;
+            }
+            // What was found before, by this or by what was begun again, stays as a whole.
+            let problems = self.problems();
+            let all = problems
+                .into_iter()
+                .filter_map(|(_, problem)| problem.err());
+            let all = all.collect::<Vec<_>>().join("; ");
+            if !all.is_empty() {
+                return Err(all);
             }
         }
     }

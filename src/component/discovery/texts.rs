@@ -222,7 +222,8 @@ pub(crate) const KUBERNETES: Document = Document {
             (
                 "kubeconfig_file",
                 "A file as kubectl has it; the current context says where the API is and who asks. It is read \
-                     when the component begins; files and programs it names are asked again. Arguments of an HTTP \
+                     when the component begins, and again where the API does not know who asks (401); files and \
+                     programs it names are asked again. Arguments of an HTTP \
                      client do not go with it.",
             ),
             (

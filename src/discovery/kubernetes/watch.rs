@@ -45,6 +45,8 @@ pub(super) enum Saw {
         problem: String,
         /// Whether the history is gone, so that it begins again.
         is_expired: bool,
+        /// Whether the server does not know who asks.
+        is_unknown: bool,
     },
 }
 
@@ -143,6 +145,7 @@ fn saw<T: Known>(event: watcher::Result<Event<Versioned<T>>>) -> Saw {
         Ok(Event::Delete(seen)) => Saw::Deleted(seen.object.object()),
         Err(error) => Saw::Failed {
             is_expired: is_expired(&error),
+            is_unknown: is_unknown(&error),
             problem: problem(&error),
         },
     }
@@ -157,6 +160,15 @@ fn is_expired(error: &watcher::Error) -> bool {
         watcher::Error::WatchStartFailed(kube::Error::Api(status)) => CODES.contains(&status.code),
         _ => false,
     }
+}
+
+/// Whether the server does not know who asks.
+fn is_unknown(error: &watcher::Error) -> bool {
+    use watcher::Error as Failed;
+    let (Failed::InitialListFailed(cause) | Failed::WatchStartFailed(cause)) = error else {
+        return false;
+    };
+    matches!(cause, kube::Error::Api(status) if status.code == 401)
 }
 
 fn problem(error: &watcher::Error) -> String {

@@ -156,7 +156,7 @@ fn of_ten_thousand_pods_only_the_one_that_changed_is_made_again() {
     let objects = (resident() - before) / 10_000;
     store.make().unwrap();
     let all = (resident() - before) / 10_000;
-    println!("{objects} B per pod, {all} B with its 5 targets");
+    println!("{objects} B per pod, {all} B with its 6 targets");
     let first = store.found();
     let mut pod = web.clone();
     pod["metadata"]["name"] = json!("web-77");
