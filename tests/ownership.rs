@@ -14,11 +14,23 @@ use crate::common::{PATIENCE, eventually, on_free_port};
 
 /// An agent of a cluster that shares its series.
 fn start(dir: &Path, name: &str, join: &[u16], url: &str) -> Agent {
+    let how = |dir: &Path, flags: &[&str], config: &dyn Fn(u16) -> String| {
+        Agent::start_with(dir, flags, config)
+    };
+    start_by(how, dir, (name, join), url)
+}
+
+fn start_by(
+    how: impl FnOnce(&Path, &[&str], &dyn Fn(u16) -> String) -> Agent,
+    dir: &Path,
+    (name, join): (&str, &[u16]),
+    url: &str,
+) -> Agent {
     let own = dir.join(name);
     std::fs::create_dir(&own).unwrap();
     let flags = flags(name, join);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    Agent::start_with(&own, &flags, |port| {
+    how(&own, &flags, &|port| {
         format!(
             "prometheus.receive_http \"in\" {{\n  http {{\n    listen_address = \"127.0.0.1\"\n    \
              listen_port = {port}\n  }}\n  forward_to = [prometheus.remote_write.out.receiver]\n  \
@@ -134,6 +146,42 @@ fn behind_a_load_balancer_nothing_is_late_and_nothing_is_lost_whoever_dies_or_co
     }
     assert!(handovers(&a, &drained) > 0.5);
     // What was refused since are samples that were sent again after a kill: one that came late would be missing.
+    assert_same(&expected, &backend.samples());
+}
+
+#[test]
+fn agents_that_start_at_one_time_agree_before_they_take_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = Backend::start(Kind::Prometheus, dir.path(), "prometheus");
+    let url = backend.url();
+    let at_once = |name, join: &[u16]| {
+        let how = |dir: &Path, flags: &[&str], config: &dyn Fn(u16) -> String| {
+            Agent::start_unasked(dir, flags, config)
+        };
+        start_by(how, dir.path(), (name, join), &url)
+    };
+    let a = at_once("a", &[]);
+    let b = at_once("b", &[a.own_port]);
+    let c = at_once("c", &[a.own_port, b.own_port]);
+    let all = [&a, &b, &c];
+    let balancer = Balancer::start(dir.path(), &all.map(|agent| agent.port));
+    let senders = ["x", "y"].map(|name| Sender::start(balancer.port, name));
+    senders.iter().for_each(|sender| until_acked(sender, 100));
+    let mut expected = std::collections::BTreeMap::new();
+    for sender in senders {
+        expected.extend(sender.stop());
+    }
+    for agent in all {
+        agent.until_delivered(&url);
+        let gave_up = [("result", "gave_up")];
+        assert!(
+            agent
+                .metric("penstock_cluster_handovers_total", &gave_up)
+                .abs()
+                < 0.5
+        );
+    }
+    assert!(refused(&all, &url).abs() < 0.5);
     assert_same(&expected, &backend.samples());
 }
 

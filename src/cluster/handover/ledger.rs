@@ -48,8 +48,8 @@ pub(super) type Report = Vec<Said>;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Said {
     pub(super) view: u64,
-    /// Bytes before it that are not shipped, by log.
-    pub(super) left: BTreeMap<String, u64>,
+    /// Bytes before it that are not shipped, by log; none: it is not known yet.
+    pub(super) left: Option<BTreeMap<String, u64>>,
     /// For whom it waits, because of this view or one before.
     pub(super) waits_for: Names,
 }
@@ -201,30 +201,32 @@ impl<L: Log> Ledger<L> {
         self.views.iter().flat_map(Seen::waiting).cloned().collect()
     }
 
-    /// What is not shipped here, by view and log; none while that is not known.
-    pub(super) fn report(&self) -> Option<Report> {
-        let logs = self.logs.as_ref()?;
+    /// What is not shipped here, by view and log.
+    pub(super) fn report(&self) -> Report {
         let mut waits_for = Names::new();
         let views = self.views.iter().map(|seen| {
-            let barriers = seen.barriers.iter();
-            let left = barriers.filter_map(|(name, barrier)| {
-                Some((name.clone(), logs.get(name)?.left(barrier.at)))
+            let left = self.logs.as_ref().map(|logs| {
+                let barriers = seen.barriers.iter();
+                let left = barriers.filter_map(|(name, barrier)| {
+                    Some((name.clone(), logs.get(name)?.left(barrier.at)))
+                });
+                left.collect()
             });
             waits_for.extend(seen.waiting().cloned());
             Said {
                 view: seen.number,
-                left: left.collect(),
+                left,
                 waits_for: waits_for.clone(),
             }
         });
-        Some(views.collect())
+        views.collect()
     }
 
     /// Whether everything before the newest view is shipped.
     pub(super) fn is_drained(&self) -> bool {
-        let report = self.report().unwrap_or_default();
-        let newest = report.last();
-        newest.is_some_and(|said| said.left.values().all(|left| *left == 0))
+        let report = self.report();
+        let newest = report.last().and_then(|said| said.left.as_ref());
+        newest.is_some_and(|left| left.values().all(|left| *left == 0))
     }
 
     /// Takes what the others say; those who say nothing are not in `reports`.
@@ -246,7 +248,8 @@ impl<L: Log> Ledger<L> {
                 barrier.waits.retain(|other, (last, since)| {
                     let said = reports.get(other).and_then(|report| said(report, later));
                     // A log that is not there has nothing left.
-                    let left = said.map(|said| said.left.get(name).copied().unwrap_or(0));
+                    let left = said.and_then(|said| said.left.as_ref());
+                    let left = left.map(|left| left.get(name).copied().unwrap_or(0));
                     if left == Some(0) {
                         return false;
                     }

@@ -6,7 +6,7 @@
 //!
 //! # Order
 //! With each change the receivers stop taking anything, where the logs end is noted (`ledger`), and the others are
-//! asked which view they have. When all who take part have the same one, receivers go on by it.
+//! asked which view they have. When all who are there have the same one, receivers go on by it.
 //!
 //! # Failure
 //! - The others do not all have the same view within [`AGREE_WITHIN`]: this agent goes on by its own. Parts that are
@@ -37,7 +37,7 @@ use wal::{Endpoint, Position, SharedClock, Store};
 
 use super::dial::Lines;
 use super::owners::{BODIES_KIB_MAX, Owners};
-use crate::server::{Answer, json as answer_json, text};
+use crate::server::{Answer, json as answer_json};
 use ledger::{Ended, Ledger, Log, Names, Report, Said};
 
 /// Where the others ask what is not shipped.
@@ -217,14 +217,15 @@ impl Handover {
         let waits_for = self.0.ledger.lock().waits_for();
         let mut to_ask = waits_for.clone();
         if !present.is_agreed {
-            to_ask.extend(moment.participants().map(|peer| Arc::clone(&peer.name)));
+            to_ask.extend(moment.peers.iter().map(|peer| Arc::clone(&peer.name)));
         }
         to_ask.remove(&self.0.own);
         let reports = self.ask(moment, &to_ask).await;
         let now = self.0.clock.monotonic();
         self.0.ledger.lock().heard(&reports, now);
         if !present.is_agreed {
-            let others = moment.participants().filter(|peer| peer.name != self.0.own);
+            // Those too that take no part yet: each of two that start may think that it is the only one that does.
+            let others = moment.peers.iter().filter(|peer| !peer.is_self);
             let mut others = others.map(|peer| reports.get(&peer.name));
             let has_it = |report: &Report| {
                 let newest = report.last();
@@ -298,9 +299,6 @@ impl Handover {
             let ledger = self.0.ledger.lock();
             (ledger.report(), ledger.is_drained())
         };
-        let Some(report) = report else {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "starting\n");
-        };
         if is_drained && let Some(from) = query.strip_prefix("from=") {
             self.0.heard.lock().insert(from.to_owned());
         }
@@ -336,11 +334,18 @@ fn read(body: &[u8]) -> Option<Report> {
         let number = u64::from_str_radix(view.get("view")?.as_str()?, 16).ok()?;
         let waits_for = view.get("waitsFor")?.as_array()?.iter();
         let waits_for = waits_for.map(|name| Some(Arc::from(name.as_str()?)));
-        let left = view.get("left")?.as_object()?.iter();
-        let left = left.map(|(log, left)| Some((log.clone(), left.as_u64()?)));
+        let left = view.get("left")?.as_object().map(|left| {
+            let left = left.iter();
+            let left = left.map(|(log, left)| Some((log.clone(), left.as_u64()?)));
+            left.collect::<Option<_>>()
+        });
+        let left = match left {
+            None => None,
+            Some(left) => Some(left?),
+        };
         Some(Said {
             view: number,
-            left: left.collect::<Option<_>>()?,
+            left,
             waits_for: waits_for.collect::<Option<_>>()?,
         })
     });
