@@ -3,7 +3,8 @@
 //! 100k Kubernetes-like series of 11 labels (about 321 encoded bytes), one sample each, 2000 series
 //! per request. Rows: every prediction right; no prediction, so every series is hashed, looked up
 //! and learned; every prediction wrong, in two orders in turn of which one jumps all over memory;
-//! prost decode alone; prost decode, sort and map lookup, which is what a plain receiver does. Time is per request; the throughput row is per sample.
+//! what a receiver adds that shares its series with two others (cut the request, and compress what
+//! goes to them); prost decode alone; prost decode, sort and map lookup, which is what a plain receiver does. Time is per request; the throughput row is per sample.
 
 #![allow(missing_docs, reason = "criterion's macros")]
 
@@ -18,6 +19,7 @@ use ingest::decode::Batch;
 use ingest::decode::remote_write_v1::scan;
 use ingest::intern::{Interner, Scratch};
 use ingest::proto::{Label, Sample, TimeSeries, WriteRequest};
+use ingest::share::split::Splitter;
 use prost::Message;
 use wal::{SeriesRef, Store, StoreOptions};
 
@@ -135,6 +137,25 @@ fn decode_and_intern(criterion: &mut Criterion) {
         .cycle();
     group.bench_function("mispredicted", |bencher| {
         bencher.iter(|| turn.next().map(|body| line.intern(black_box(body))));
+    });
+
+    let mut splitter = Splitter::default();
+    let mut cut = |body: &[u8]| {
+        let owner = |key| usize::try_from(key % 3).ok().filter(|owner| *owner < 2);
+        let cut = splitter.split((ingest::Message::V1, body), 2, owner);
+        cut.expect("a valid request");
+        splitter.parts().map(|(_, part)| part.len()).sum::<usize>()
+    };
+    let mut turn = in_order.iter().cycle();
+    group.bench_function("cut_for_three", |bencher| {
+        bencher.iter(|| turn.next().map(|body| cut(black_box(body))));
+    });
+
+    let mut turn = in_order.iter().cycle();
+    let compress = |bytes: &[u8]| snap::raw::Encoder::new().compress_vec(bytes);
+    group.bench_function("compress_two_thirds", |bencher| {
+        let two_thirds = |body: &Vec<u8>| compress(black_box(&body[..body.len() * 2 / 3]));
+        bencher.iter(|| turn.next().map(two_thirds));
     });
 
     let mut turn = in_order.iter().cycle();
