@@ -6,7 +6,7 @@ use wal::{Position, Store};
 
 use crate::append::{Appender, Context, Incoming, KEPT_BYTES_MAX, Route};
 use crate::negotiate::{Encoding, Message};
-use crate::options::ReceiverOptions;
+use crate::options::{Path, ReceiverOptions};
 use crate::own_store::{NewStore, OwnStore};
 use crate::paths::{PathTo, Paths};
 use crate::tap::Tap;
@@ -21,6 +21,25 @@ pub struct Line {
     positions: Vec<Position>,
 }
 
+/// Ways to stores that nobody else has.
+pub(crate) fn paths_to(stores: &[Store], paths: &[Path]) -> Result<Paths, wal::Error> {
+    let mut own = Vec::new();
+    for (number, store) in (0..).zip(stores) {
+        own.push(OwnStore::new(NewStore {
+            number,
+            store: store.clone(),
+            writer: store.writer()?,
+            tap: Tap::default(),
+            lease: mpsc::sync_channel(0).0,
+        }));
+    }
+    let paths = paths.iter().map(|path| PathTo {
+        store: path.store as u64,
+        stages: path.stages.clone(),
+    });
+    Ok(Paths::new(1, &paths.collect::<Vec<_>>(), &own))
+}
+
 #[doc(hidden)]
 impl Line {
     /// A line of its own to these stores, as the receiver says.
@@ -28,25 +47,9 @@ impl Line {
     /// # Errors
     /// A store has no more writers.
     pub fn new(stores: &[Store], receiver: &ReceiverOptions) -> Result<Self, wal::Error> {
-        let mut own = Vec::new();
-        for (number, store) in (0..).zip(stores) {
-            own.push(OwnStore::new(NewStore {
-                number,
-                store: store.clone(),
-                writer: store.writer()?,
-                tap: Tap::default(),
-                lease: mpsc::sync_channel(0).0,
-            }));
-        }
-        let paths: Vec<PathTo> = (receiver.paths.iter())
-            .map(|path| PathTo {
-                store: path.store as u64,
-                stages: path.stages.clone(),
-            })
-            .collect();
         Ok(Self {
             appender: Appender::default(),
-            paths: Paths::new(1, &paths, &own),
+            paths: paths_to(stores, &receiver.paths)?,
             route: Route::default(),
             positions: Vec::new(),
         })

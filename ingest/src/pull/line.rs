@@ -1,6 +1,5 @@
 //! Turns bodies into positions without a target that sends them: one target's scrapes, for benches and tests.
 
-use std::sync::mpsc;
 use std::time::Duration;
 
 use wal::{Position, Store};
@@ -11,10 +10,9 @@ use super::scrape::{Counts, Ended, Memory, Scrape, Scratch};
 use super::target::Target;
 use crate::append::{Context, Failure, Line, Route};
 use crate::decode::exposition::Format;
+use crate::line::paths_to;
 use crate::options::Path;
-use crate::own_store::{NewStore, OwnStore};
-use crate::paths::{PathTo, Paths};
-use crate::tap::Tap;
+use crate::paths::Paths;
 
 /// The scrapes of one target, without the target.
 #[doc(hidden)]
@@ -61,28 +59,12 @@ impl ScrapeLine {
         target: Target,
         rules: Rules,
     ) -> Result<Self, wal::Error> {
-        let mut own = Vec::new();
-        for (number, store) in (0..).zip(stores) {
-            own.push(OwnStore::new(NewStore {
-                number,
-                store: store.clone(),
-                writer: store.writer()?,
-                tap: Tap::default(),
-                lease: mpsc::sync_channel(0).0,
-            }));
-        }
-        let paths: Vec<PathTo> = (paths.iter())
-            .map(|path| PathTo {
-                store: path.store as u64,
-                stages: path.stages.clone(),
-            })
-            .collect();
         Ok(Self {
             line: Line::default(),
             scratch: Scratch::default(),
             families: Families::default(),
             memory: Memory::default(),
-            paths: Paths::new(1, &paths, &own),
+            paths: paths_to(stores, paths)?,
             route: Route::default(),
             positions: Vec::new(),
             target,
