@@ -35,6 +35,8 @@
 #![forbid(unsafe_code)]
 
 mod events;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod membership;
 mod node;
 mod options;

@@ -120,10 +120,6 @@ pub(crate) enum Content<'a> {
 
 /// What `content` is in this cluster. Never longer than [`MESSAGE_BYTES_MAX`].
 pub(crate) fn seal(cluster: &str, content: &Content<'_>) -> Bytes {
-    let mut bytes = Vec::with_capacity(128);
-    bytes.put_slice(&MAGIC);
-    bytes.put_u8(VERSION);
-    bytes.put_u64_le(0);
     let kind = match content {
         Content::Gossip(_) => GOSSIP,
         Content::Hello(_) => HELLO,
@@ -131,8 +127,7 @@ pub(crate) fn seal(cluster: &str, content: &Content<'_>) -> Bytes {
         Content::Known(_) => KNOWN,
         Content::Refused(_) => REFUSED,
     };
-    bytes.put_u8(kind);
-    put_text(&mut bytes, cluster);
+    let mut bytes = begun(kind, cluster);
     match content {
         Content::Gossip(packet) => bytes.put_slice(packet),
         Content::Hello(node) | Content::Known(node) => put_node(&mut bytes, node),
@@ -143,6 +138,28 @@ pub(crate) fn seal(cluster: &str, content: &Content<'_>) -> Bytes {
         Content::Refused(refusal) => put_refusal(&mut bytes, *refusal),
     }
     debug_assert!(bytes.len() <= MESSAGE_BYTES_MAX);
+    checked(bytes)
+}
+
+/// An envelope of any kind with any content.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn sealed(kind: u8, cluster: &str, content: &[u8]) -> Bytes {
+    let mut bytes = begun(kind, cluster);
+    bytes.put_slice(content);
+    checked(bytes)
+}
+
+fn begun(kind: u8, cluster: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(128);
+    bytes.put_slice(&MAGIC);
+    bytes.put_u8(VERSION);
+    bytes.put_u64_le(0);
+    bytes.put_u8(kind);
+    put_text(&mut bytes, cluster);
+    bytes
+}
+
+fn checked(mut bytes: Vec<u8>) -> Bytes {
     let (head, rest) = bytes.split_at_mut(KIND_AT);
     let checksum = XxHash64::oneshot(0, rest).to_le_bytes();
     if let Some(place) = head.get_mut(CHECKSUM_AT..) {
