@@ -31,7 +31,8 @@ pub(crate) const SHOWN_BYTES_MAX: usize = 200;
 
 /// The tag byte of a label in a series, and of the name in a label: field 1, length-delimited.
 pub(crate) const LABEL_TAG: u8 = 0x0a;
-const VALUE_TAG: u8 = 0x12;
+/// The same for the value in a label: field 2.
+pub(crate) const VALUE_TAG: u8 = 0x12;
 pub(crate) const METRIC_NAME: &[u8] = b"__name__";
 
 /// Why something of a well-formed request is not stored.

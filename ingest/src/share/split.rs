@@ -1,8 +1,7 @@
 //! Turns the body of a request into what each owner gets of it.
 //!
-//! The key of a series is made of the hashes of its labels, added up: labels in another order are the same series,
-//! and remote write 1.0 and 2.0 have the same keys. Each label counts as
-//! `XXH3(value, seed = XXH3(name))`; labels without a value do not count, as they are none.
+//! The key of a series is XXH3 of its canonical label bytes, whichever protocol and order its labels came in. Nearly
+//! all come canonical in 1.0, and are hashed as they are.
 //!
 //! # Invariants
 //! - Every series of the body is in exactly one part, byte for byte, in the order of the body.
@@ -20,6 +19,8 @@ use std::ops::Range;
 use twox_hash::XxHash3_64;
 
 use crate::decode::Malformed;
+use crate::decode::labels::{LABEL_BYTES_MAX, LABEL_TAG, LabelSet, VALUE_TAG, append_any_label};
+use crate::decode::remote_write_v1::FIELDS_MAX;
 use crate::decode::symbols::Symbols;
 use crate::decode::wire::{Cursor, DEPTH_MAX, Wire};
 use crate::negotiate::Message;
@@ -28,6 +29,11 @@ use crate::negotiate::Message;
 #[derive(Default, Debug)]
 pub struct Splitter {
     symbols: Symbols,
+    /// The labels of a series of 2.0, the places of those of any, and them in canonical form.
+    labels: Vec<u8>,
+    fields: Vec<Range<usize>>,
+    set: LabelSet,
+    canonical: Vec<u8>,
     /// What stays.
     kept: Vec<u8>,
     /// What goes, by owner, and how many series of that.
@@ -72,7 +78,7 @@ impl Splitter {
             key.expect(Wire::Bytes)?;
             let series = request.message()?;
             let hash = match message {
-                Message::V1 => labels_key(series)?,
+                Message::V1 => self.labels_key(body, series)?,
                 Message::V2 => self.refs_key(body, series)?,
             };
             let field = body.get(key.offset..request.at()).unwrap_or_default();
@@ -124,6 +130,8 @@ impl Splitter {
     /// Gives memory back after an unusual request.
     pub(crate) fn shrink(&mut self, bytes_max: usize) {
         self.symbols.shrink(bytes_max);
+        self.fields.clear();
+        self.fields.shrink_to(FIELDS_MAX / 8);
         let parts = self.parts.iter_mut().map(|(_, part)| part);
         for bytes in parts.chain([&mut self.kept]) {
             bytes.clear();
@@ -131,20 +139,48 @@ impl Splitter {
         }
     }
 
+    /// The key of a series of remote write 1.0.
+    fn labels_key(&mut self, body: &[u8], mut series: Cursor<'_>) -> Result<u64, Malformed> {
+        let start = series.at();
+        while series.rest().first() == Some(&LABEL_TAG) {
+            series.advance(1);
+            series.span()?;
+        }
+        self.fields.clear();
+        self.fields.push(start..series.at());
+        while !series.is_done() {
+            let key = series.key()?;
+            if key.number != 1 {
+                series.skip(key, DEPTH_MAX - 1)?;
+                continue;
+            }
+            key.expect(Wire::Bytes)?;
+            series.span()?;
+            if self.fields.len() >= FIELDS_MAX {
+                return Err(series.malformed("labels of a series in too many pieces"));
+            }
+            self.fields.push(key.offset..series.at());
+        }
+        self.key(body)
+    }
+
     /// The key of a series of remote write 2.0. References to symbols that are not there count as nothing: the
     /// series is refused where it is stored.
-    fn refs_key(&self, body: &[u8], mut series: Cursor<'_>) -> Result<u64, Malformed> {
-        let (mut sum, mut name) = (0_u64, None);
+    fn refs_key(&mut self, body: &[u8], mut series: Cursor<'_>) -> Result<u64, Malformed> {
+        let mut labels = std::mem::take(&mut self.labels);
+        labels.clear();
+        let (symbols, mut name) = (&self.symbols, None);
         let mut add = |reference: u64| {
             let number = u32::try_from(reference).unwrap_or(u32::MAX);
-            let symbol = self.symbols.get(body, number).unwrap_or_default();
-            sum = match name.take() {
-                Some(name) => sum.wrapping_add(label_hash(name, symbol)),
-                None => {
-                    name = Some(symbol);
-                    sum
+            let symbol = symbols.get(body, number).unwrap_or_default();
+            match name.take() {
+                // More than a label set may have is refused, whoever gets it.
+                Some(name) if labels.len() <= LABEL_BYTES_MAX => {
+                    append_any_label(&mut labels, name, symbol);
                 }
-            };
+                Some(_) => {}
+                None => name = Some(symbol),
+            }
         };
         while !series.is_done() {
             let key = series.key()?;
@@ -159,52 +195,58 @@ impl Splitter {
                 _ => series.skip(key, DEPTH_MAX - 1)?,
             }
         }
-        Ok(finished(sum))
+        self.fields.clear();
+        self.fields.push(0..labels.len());
+        let key = self.key(&labels);
+        self.labels = labels;
+        key
     }
-}
 
-/// The key of a series of remote write 1.0.
-fn labels_key(mut series: Cursor<'_>) -> Result<u64, Malformed> {
-    let mut sum = 0_u64;
-    while !series.is_done() {
-        let key = series.key()?;
-        if key.number != 1 {
-            series.skip(key, DEPTH_MAX - 1)?;
-            continue;
+    /// The key of the labels in these fields.
+    fn key(&mut self, body: &[u8]) -> Result<u64, Malformed> {
+        if let [all] = &*self.fields
+            && let Some(labels) = body.get(all.clone())
+            && are_canonical(labels)
+        {
+            return Ok(XxHash3_64::oneshot(labels));
         }
-        key.expect(Wire::Bytes)?;
-        let mut label = series.message()?;
-        let (mut name, mut value): (Range<usize>, Range<usize>) = (0..0, 0..0);
-        while !label.is_done() {
-            let key = label.key()?;
-            match key.number {
-                1 | 2 => {
-                    key.expect(Wire::Bytes)?;
-                    // The last one counts, as in every protobuf message.
-                    *(if key.number == 1 {
-                        &mut name
-                    } else {
-                        &mut value
-                    }) = label.span()?;
-                }
-                _ => label.skip(key, DEPTH_MAX - 2)?,
-            }
+        self.set.read(body, &self.fields)?;
+        self.canonical.clear();
+        // What is not allowed is refused by whoever gets it.
+        let allowed = self.set.append_canonical(body, &mut self.canonical);
+        Ok(allowed.map_or(0, |()| XxHash3_64::oneshot(&self.canonical)))
+    }
+}
+
+/// Whether label fields are as canonical ones are; false also for some that are, but unusual.
+fn are_canonical(mut fields: &[u8]) -> bool {
+    let mut before: &[u8] = &[];
+    while let Some((name, value, rest)) = usual_label(fields) {
+        // Names are short and differ early: a call costs more than that.
+        let is_after = name.iter().gt(before);
+        if value.is_empty() || !is_after {
+            return false;
         }
-        sum = sum.wrapping_add(label_hash(label.slice(name), label.slice(value)));
+        (before, fields) = (name, rest);
     }
-    Ok(finished(sum))
+    fields.is_empty()
 }
 
-fn label_hash(name: &[u8], value: &[u8]) -> u64 {
-    if value.is_empty() {
-        return 0;
-    }
-    XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(name), value)
-}
-
-/// Sums are even enough, but those of few labels of few values are not far from each other by chance only.
-fn finished(sum: u64) -> u64 {
-    XxHash3_64::oneshot(&sum.to_le_bytes())
+/// The name and value of a label of less than 128 bytes, and what comes after.
+fn usual_label(fields: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let short = |length: u8| (length < 0x80).then_some(usize::from(length));
+    let [LABEL_TAG, length, rest @ ..] = fields else {
+        return None;
+    };
+    let (label, rest) = rest.split_at_checked(short(*length)?)?;
+    let [LABEL_TAG, length, label @ ..] = label else {
+        return None;
+    };
+    let (name, value) = label.split_at_checked(short(*length)?)?;
+    let [VALUE_TAG, length, value @ ..] = value else {
+        return None;
+    };
+    (short(*length)? == value.len()).then_some((name, value, rest))
 }
 
 #[cfg(any(test, fuzzing))]
