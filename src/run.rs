@@ -1,6 +1,7 @@
 //! Turns a command line and signals into a running agent and its orderly end.
 //!
-//! Start: see `agent::Controller`. Stop, in the direction of the flow: tell the cluster, stop accepting, ship until the
+//! Start: see `agent::Controller`. Stop, in the direction of the flow: tell the cluster, leave new connections to the
+//! next process where there may be one (`overlap`), stop accepting, ship until the
 //! deadline, commit and save positions, end.
 //!
 //! # Failure
@@ -16,6 +17,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::cluster::Ownership;
@@ -29,6 +31,7 @@ use crate::agent::{Controller, Event, Files, Ground, Loaded, Memory, View};
 use crate::cluster::{self, Clustering};
 use crate::component::Facts;
 use crate::graph::{Host, Seen, Watcher};
+use crate::overlap;
 use crate::server::Server;
 use crate::telemetry::logs;
 use crate::telemetry::metrics::Sources;
@@ -86,6 +89,17 @@ pub(crate) struct Options {
     /// Ingest threads; by default one per core.
     #[arg(long = "ingest.threads", value_name = "N")]
     ingest_threads: Option<NonZeroUsize>,
+    /// Listen beside the process before this one, which ends, and the one after it.
+    #[arg(long = "server.listen.reuse-port", conflicts_with = "cluster.enabled")]
+    reuse_port: bool,
+    /// How long to wait for the logs of the process before this one; 0: not at all.
+    #[arg(
+        long = "storage.lock-timeout",
+        value_name = "DURATION",
+        default_value = "0s",
+        value_parser = parse_duration
+    )]
+    lock_timeout: Duration,
     /// How files are written: auto, io_uring or portable.
     #[arg(
         long = "storage.io-engine",
@@ -119,7 +133,12 @@ impl Options {
             ),
             ("config.format", format!("{:?}", self.flags.config_format)),
             ("stability.level", format!("{:?}", self.flags.stability)),
+            ("server.listen.reuse-port", self.reuse_port.to_string()),
             ("storage.io-engine", self.io_engine.clone()),
+            (
+                "storage.lock-timeout",
+                format!("{}s", self.lock_timeout.as_secs_f64()),
+            ),
             ("storage.path", self.storage_path.display().to_string()),
         ]
     }
@@ -148,12 +167,14 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
         let deadline = options.shutdown_deadline;
         let (ended, mut end) = oneshot::channel();
         let (runtime, told) = (Handle::current(), events.clone());
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let stopping = is_stopping.clone();
         let run = move || {
             // Fails when nobody waits any more.
             drop(ended.send(control_thread(
                 &options,
                 (told, events_rx),
-                failed,
+                (failed, stopping),
                 &runtime,
             )));
         };
@@ -176,6 +197,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
             Reason::Signal => deadline,
             Reason::LogFailed(_) => Duration::ZERO,
         };
+        is_stopping.store(true, Ordering::Relaxed);
         tracing::info!(?reason, deadline_seconds = deadline.as_secs(), "stopping");
         let (hurry, hurried) = oneshot::channel();
         // Fails when it has ended.
@@ -206,7 +228,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
 fn control_thread(
     options: &Options,
     (told, mut events): (mpsc::Sender<Event>, mpsc::Receiver<Event>),
-    failed: mpsc::Sender<String>,
+    (failed, is_stopping): (mpsc::Sender<String>, Arc<AtomicBool>),
     runtime: &Handle,
 ) -> anyhow::Result<()> {
     let (seen, mut seen_rx) = mpsc::channel(EVENTS_MAX);
@@ -217,7 +239,7 @@ fn control_thread(
     let clock = SystemClock::shared();
     let engine = choose_engine(&options.io_engine)?;
     let address = own_address(&options.listen_addr)?;
-    let inherited = inherited();
+    let (inherited, shared) = sockets(options.reuse_port, address, &loaded)?;
     let http = loaded.http();
     let server = runtime.block_on(Server::listen(address, &inherited, &http, &clock))?;
     let threads = options.ingest_threads.map_or_else(cores, NonZeroUsize::get);
@@ -230,7 +252,9 @@ fn control_thread(
         options.ui_path_prefix.clone(),
         capture,
     ));
-    let serving = runtime.spawn(own_address_served(server.clone(), web.clone()));
+    let serve = || runtime.spawn(own_address_served(server.clone(), web.clone()));
+    // The process before this one answers as long as it is there.
+    let serving = (!options.reuse_port).then(serve);
     let shipping = Builder::new_multi_thread()
         .thread_name("ship")
         .worker_threads(cores())
@@ -244,6 +268,9 @@ fn control_thread(
         threads,
         scrape_seed: ingest::pull::scrape_seed(&hostname()),
         inherited,
+        shared,
+        lock_timeout: options.lock_timeout,
+        is_stopping,
         ownership: clustering
             .as_ref()
             .map_or_else(Ownership::off, |one| one.ownership().clone()),
@@ -257,7 +284,8 @@ fn control_thread(
         failed,
         server: server.stats(),
     };
-    let controller = Controller::start(loaded, ground, view, server)?;
+    let controller = Controller::start(loaded, ground, view, server.clone())?;
+    let serving = serving.unwrap_or_else(serve);
     if let Some(clustering) = &clustering {
         runtime.block_on(clustering.participate());
     }
@@ -284,7 +312,7 @@ fn clustering(
     server: &Server,
     (clock, runtime): (&SharedClock, &Handle),
 ) -> anyhow::Result<Option<Clustering>> {
-    let (own, flags) = (server.address()?, &options.flags.cluster);
+    let (own, flags) = (server.address(), &options.flags.cluster);
     let settings = cluster::Settings::of(flags, own, &about.hostname, about.started_ms)?;
     let started = settings.map(|settings| Clustering::start(settings, clock, runtime));
     started.transpose()
@@ -371,7 +399,7 @@ enum Told {
 
 /// Sockets that whoever started this process handed over, as systemd does (`LISTEN_FDS`): they go on listening
 /// while one process ends and the next starts, so that nobody is refused.
-fn inherited() -> Arc<[TcpListener]> {
+fn inherited() -> Vec<TcpListener> {
     let mut handed = listenfd::ListenFd::from_env();
     let mut all = Vec::new();
     for at in 0..handed.len() {
@@ -390,7 +418,32 @@ fn inherited() -> Arc<[TcpListener]> {
             }
         }
     }
-    all.into()
+    all
+}
+
+/// Sockets that listen already, and those of them that are to be given up in order: where nobody has handed one over,
+/// the next process may listen too.
+fn sockets(
+    reuse_port: bool,
+    own: SocketAddr,
+    loaded: &Loaded,
+) -> anyhow::Result<(Arc<[TcpListener]>, Vec<TcpListener>)> {
+    let mut inherited = inherited();
+    if !reuse_port {
+        return Ok((inherited.into(), Vec::new()));
+    }
+    let handed: Vec<_> = inherited
+        .iter()
+        .filter_map(|one| one.local_addr().ok())
+        .collect();
+    let mut addresses = loaded.addresses();
+    addresses.push(own);
+    addresses.retain(|address| !handed.contains(address));
+    let shared = overlap::listen(&addresses)?;
+    for socket in &shared {
+        inherited.push(socket.try_clone().context("share a socket")?);
+    }
+    Ok((inherited.into(), shared))
 }
 
 fn cores() -> usize {

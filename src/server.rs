@@ -42,6 +42,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use ingest::secure::SecureStats;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -52,7 +53,6 @@ use crate::web::Web;
 pub(crate) use body::{Answer, Body, fresh, json, text, whole};
 use deadline::{ANSWER_TIMEOUT, Deadline, Held};
 use routes::Head;
-pub(crate) use routes::metrics;
 use secured::Secured;
 
 /// Scrapers and probes, browsers: a handful, with room for mistakes.
@@ -92,7 +92,10 @@ fn count(counter: &AtomicU64) {
 /// The agent's own address, taken. Copies are the same server.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
-    listener: Arc<TcpListener>,
+    address: SocketAddr,
+    /// Taken by whoever serves.
+    listener: Arc<Mutex<Option<TcpListener>>>,
+    is_closed: Arc<watch::Sender<bool>>,
     secured: Arc<watch::Sender<Arc<Secured>>>,
     clock: SharedClock,
     stats: Arc<ServerStats>,
@@ -125,8 +128,11 @@ impl Server {
             None => TcpListener::bind(address).await,
         };
         let cannot = || format!("cannot listen on {address} (--server.http.listen-addr)");
+        let listener = listener.with_context(cannot)?;
         Ok(Self {
-            listener: Arc::new(listener.with_context(cannot)?),
+            address: listener.local_addr().context("the own address")?,
+            listener: Arc::new(Mutex::new(Some(listener))),
+            is_closed: Arc::new(watch::Sender::new(false)),
             secured: Arc::new(watch::Sender::new(Arc::new(secured))),
             clock: Arc::clone(clock),
             stats,
@@ -134,11 +140,13 @@ impl Server {
     }
 
     /// Where it listens.
-    ///
-    /// # Errors
-    /// The system does not say.
-    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
-        self.listener.local_addr().context("the own address")
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts nothing more; connections go on.
+    pub(crate) fn close(&self) {
+        self.is_closed.send_replace(true);
     }
 
     /// Its numbers.
@@ -161,8 +169,11 @@ impl Server {
     }
 
     /// Answers requests for as long as it is polled.
-    #[expect(clippy::infinite_loop, reason = "ends when its task is aborted")]
     pub(crate) async fn serve(self, web: Arc<Web>) {
+        let Some(listener) = self.listener.lock().take() else {
+            return;
+        };
+        let mut closed = self.is_closed.subscribe();
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let shared = Shared {
             secured: self.secured,
@@ -170,7 +181,13 @@ impl Server {
             web,
         };
         loop {
-            let stream = match self.listener.accept().await {
+            let came = tokio::select! {
+                biased;
+                // An error means that nobody is left to say so.
+                _ = async { closed.wait_for(|is_closed| *is_closed).await.is_ok() } => break,
+                came = listener.accept() => came,
+            };
+            let stream = match came {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");

@@ -32,6 +32,7 @@ mod secure;
 mod start;
 mod templates;
 mod tidy;
+mod unix;
 mod upgrade;
 mod wal_import;
 mod wal_tools;

@@ -500,6 +500,7 @@ impl Control {
         for served in self.receivers.values_mut() {
             served.place.sockets.clear();
         }
+        self.inherited = Arc::default();
     }
 }
 

@@ -13,6 +13,7 @@
 //! - The graph and the agent live on the thread that calls [`Controller::run`]. What others see of them is
 //!   the [`View`].
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +83,16 @@ impl Loaded {
     /// How to log.
     pub(crate) fn logging(&self) -> Logging {
         logging(&self.graph)
+    }
+
+    /// Where receivers listen.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let asked = self.graph.asked().into_iter();
+        let addresses = asked.filter_map(|one| match one.role {
+            Role::Receiver(receiver) => Some(receiver.address),
+            _ => None,
+        });
+        addresses.collect()
     }
 
     /// Who may speak to the agent's own address.
@@ -167,6 +178,9 @@ impl Controller {
                     if let Some(clustering) = self.view.clustering() {
                         // Before anything is closed here, others take over.
                         runtime.block_on(clustering.terminate());
+                    }
+                    if self.agent.turn_away() {
+                        self.server.close();
                     }
                     return self.agent.stop(deadline, hurried);
                 }

@@ -22,6 +22,7 @@ mod controller;
 mod echo;
 mod files;
 mod flow;
+mod locked;
 mod model;
 mod scraper;
 mod shared;
@@ -32,6 +33,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -45,12 +47,13 @@ use wal::{IoEngine, SharedClock, Store};
 use crate::cluster::Handover;
 use crate::component::{ReceiveHttp, Relabel, Role};
 use crate::graph;
+use crate::overlap;
 use crate::server::ServerStats;
 use crate::telemetry::metrics::{ReceiverSource, Sources, StoreSource};
 
 pub(crate) use controller::{Controller, Event, Loaded};
 pub(crate) use files::Files;
-pub(crate) use scraper::{InProcess, Memory};
+pub(crate) use scraper::{Exposing, InProcess, Memory};
 pub(crate) use view::{LoadState, View};
 
 use flow::Flow;
@@ -59,16 +62,6 @@ use writer::Writer;
 
 /// How long requests in flight may take once the agent stops.
 const ACCEPTED_GRACE: Duration = Duration::from_secs(5);
-
-/// How often, and how far apart, a log that was closed just now is tried: a page of metrics that is being
-/// made takes milliseconds.
-const REOPEN_ATTEMPTS: usize = 100;
-const REOPEN_WAIT: Duration = Duration::from_millis(20);
-
-fn is_locked(error: &anyhow::Error) -> bool {
-    let wal = error.downcast_ref::<wal::Error>();
-    matches!(wal, Some(wal::Error::Locked { .. }))
-}
 
 /// What everything stands on.
 #[derive(Debug)]
@@ -81,6 +74,12 @@ pub(crate) struct Ground {
     pub(crate) scrape_seed: u64,
     /// Sockets that whoever started this process handed over.
     pub(crate) inherited: Arc<[TcpListener]>,
+    /// Those of them that another process may have too, and that this one gives up in order.
+    pub(crate) shared: Vec<TcpListener>,
+    /// How long the first start of writers waits for their logs.
+    pub(crate) lock_timeout: Duration,
+    /// The agent was told to stop.
+    pub(crate) is_stopping: Arc<AtomicBool>,
     /// Who of a cluster scrapes what.
     pub(crate) ownership: Ownership,
     /// Who of a cluster owns which series; none: there is no cluster.
@@ -180,6 +179,7 @@ impl Agent {
         }
         self.leave(asked);
         self.tell_handover(asked);
+        self.ground.lock_timeout = Duration::ZERO;
         problems
     }
 
@@ -209,7 +209,7 @@ impl Agent {
             let writer = if self.until_left(id) {
                 self.reopen(id, wanted)?
             } else {
-                Writer::open(id, wanted, &self.ground)?
+                self.open_once_free(id, wanted)?
             };
             self.watch(&writer.store);
             self.writers.insert(id.to_owned(), writer);
@@ -411,17 +411,19 @@ impl Agent {
         true
     }
 
-    /// Opens a log that was closed just now: whoever is still reading its numbers holds its lock.
-    fn reopen(&self, id: &str, wanted: &writer::Asked) -> anyhow::Result<Writer> {
-        for _ in 0..REOPEN_ATTEMPTS {
-            match Writer::open(id, wanted, &self.ground) {
-                Err(error) if is_locked(&error) => {}
-                opened => return opened,
-            }
-            let wait = tokio::time::sleep(REOPEN_WAIT);
-            self.ground.shipping.block_on(wait);
+    /// Leaves new connections to the next process, and accepts those that had begun; whether there may be one.
+    pub(crate) fn turn_away(&mut self) -> bool {
+        let shared = std::mem::take(&mut self.ground.shared);
+        if shared.is_empty() {
+            return false;
         }
-        Writer::open(id, wanted, &self.ground)
+        overlap::turn_away(&shared);
+        // The shards go on accepting.
+        self.ground
+            .shipping
+            .block_on(async { tokio::time::sleep(overlap::DRAIN).await });
+        self.ground.inherited = Arc::default();
+        true
     }
 
     /// Who of a cluster scrapes what.

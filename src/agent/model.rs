@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::controller::Event;
 use super::view::{Component, View};
 use crate::cluster::Clustering;
+use crate::exporter::unix::Exporter;
 use crate::graph::{Health, HealthState, within};
 use crate::telemetry::families::Families;
 use crate::telemetry::metrics::Sources;
@@ -272,6 +273,11 @@ impl Model for View {
         })
     }
 
+    fn exporter(&self, id: &str) -> Option<Arc<Exporter>> {
+        let all = View::components(self);
+        all.iter().find(|one| one.id == id)?.exporter.clone()
+    }
+
     fn sources(&self) -> Arc<Sources> {
         View::sources(self)
     }
@@ -392,6 +398,7 @@ mod tests {
             arguments: None,
             exports: config::Object::new(),
             modules: Vec::new(),
+            exporter: None,
         }
     }
 

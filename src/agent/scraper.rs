@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,9 +36,13 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// What answers without a socket.
 pub(crate) trait InProcess: std::fmt::Debug + Send + Sync {
-    /// The content type and the body of a path; nothing if there is none of that name.
-    fn exposition(&self, path: &str) -> Option<(String, Vec<u8>)>;
+    /// Asks for the metrics of a path.
+    fn exposition<'p>(&'p self, path: &'p str) -> Exposing<'p>;
 }
+
+/// The content type and the body of a path, or why they cannot be had; nothing if there is none of that name.
+pub(crate) type Exposing<'p> =
+    Pin<Box<dyn Future<Output = Option<Result<(String, Vec<u8>), String>>> + Send + 'p>>;
 
 /// What a scraper was made of, and what it is.
 #[derive(Debug)]
@@ -197,9 +202,10 @@ impl HttpClient {
     async fn fetch(&self, get: Get<'_>) -> Result<Fetched, FetchError> {
         if let Some(path) = self.own_path(get.url) {
             let found = self.memory.answers.exposition(path);
-            let Some((content_type, body)) = found else {
+            let Some(found) = found.await else {
                 return Err(status(404, "Not Found"));
             };
+            let (content_type, body) = found.map_err(FetchError::Failed)?;
             if body.len() > get.body_bytes_max {
                 return Err(FetchError::TooLarge);
             }
@@ -299,8 +305,8 @@ mod tests {
     struct Nothing;
 
     impl InProcess for Nothing {
-        fn exposition(&self, _: &str) -> Option<(String, Vec<u8>)> {
-            None
+        fn exposition<'p>(&'p self, _: &'p str) -> Exposing<'p> {
+            Box::pin(async { None })
         }
     }
 

@@ -16,6 +16,7 @@ use super::Problems;
 use super::controller::Event;
 use crate::cluster::Clustering;
 use crate::component::Role;
+use crate::exporter::unix::Exporter;
 use crate::graph::{Files, Graph, Health, HealthState, State, What, unix_ms};
 use crate::telemetry::metrics::Sources;
 use crate::web::AgentInfo;
@@ -54,6 +55,8 @@ pub(crate) struct Component {
     pub(crate) arguments: Option<Body>,
     pub(crate) exports: Object,
     pub(crate) modules: Vec<String>,
+    /// Has metrics of its own.
+    pub(crate) exporter: Option<Arc<Exporter>>,
 }
 
 /// How the last load of the configuration went.
@@ -205,12 +208,13 @@ impl View {
                 )
             });
             let health = node.health();
-            let (arguments, forward_to) = match &node.state {
+            let (arguments, forward_to, exporter) = match &node.state {
                 State::Component(live) => {
                     is_debugged |= matches!(live.role, Role::LiveDebugging(true));
-                    (Some(live.body.clone()), live.role.forward_to().to_vec())
+                    let forward_to = live.role.forward_to().to_vec();
+                    (Some(live.body.clone()), forward_to, live.exporter.clone())
                 }
-                _ => (None, Vec::new()),
+                _ => (None, Vec::new(), None),
             };
             components.push(Component {
                 name: node.block.name.name.clone(),
@@ -227,6 +231,7 @@ impl View {
                 arguments,
                 exports: node.exports.clone(),
                 modules: node.modules(),
+                exporter,
             });
         });
         self.is_debugged.store(is_debugged, Ordering::Release);

@@ -6,8 +6,9 @@ use config::{BodyReader, Schema};
 
 use super::document::Document;
 use super::{
-    Role, content, discovery, echo, exporter_self, http_service, live_debugging, logging,
-    receive_http, relabel, relabel_targets, remote_write, scrape, tracing_block,
+    Role, content, discovery, echo, exporter, exporter_self, exporter_unix, http_service,
+    live_debugging, logging, receive_http, relabel, relabel_targets, remote_write, scrape,
+    tracing_block,
 };
 
 /// What kind of block it is.
@@ -94,7 +95,7 @@ const fn finds_targets(
 }
 
 /// Everything there is, by name.
-pub(crate) static DEFINITIONS: [Definition; 19] = [
+pub(crate) static DEFINITIONS: [Definition; 20] = [
     finds_targets(
         discovery::DNS,
         |r| Role::Discovery(discovery::read_dns(r)),
@@ -201,13 +202,17 @@ pub(crate) static DEFINITIONS: [Definition; 19] = [
             exporter_self::read(r);
             Role::ExporterSelf
         },
-        exports: &[Export {
-            name: "targets",
-            type_name: "list(map(string))",
-            text: "The agent's own metrics as a target.",
-        }],
+        exports: &[exporter::export("The agent's own metrics as a target.")],
         text: "The agent's own metrics, as a target for a scrape.",
         document: exporter_self::DOCUMENT,
+    },
+    Definition {
+        name: exporter_unix::NAME,
+        kind: Kind::Component,
+        read: |r| Role::ExporterUnix(Box::new(exporter_unix::read(r))),
+        exports: &[exporter::export("The machine's metrics as a target.")],
+        text: "The machine's metrics, as node_exporter has them, as a target for a scrape.",
+        document: exporter_unix::DOCUMENT,
     },
     Definition {
         name: receive_http::NAME,

@@ -12,7 +12,9 @@ mod definition;
 pub(crate) mod discovery;
 mod document;
 mod echo;
+mod exporter;
 mod exporter_self;
+mod exporter_unix;
 mod http_client;
 mod http_service;
 mod live_debugging;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 use config::{BodyReader, Capsule, CapsuleKind, Handle, Object, Value};
 
 use crate::discovery::Discovery;
+use crate::exporter::unix;
 
 pub(crate) use content::{
     Content, Fetch, GitFetch, GitLogin, HttpFetch, read_import_file, read_import_git,
@@ -111,6 +114,8 @@ pub(crate) enum Role {
     Content(Content),
     /// The agent's own metrics as a target.
     ExporterSelf,
+    /// The machine's metrics as a target.
+    ExporterUnix(Box<unix::Options>),
     /// Targets from elsewhere, looked for again and again.
     Discovery(Discovery),
     /// Targets made of others.
@@ -141,7 +146,13 @@ impl Role {
                 exports.insert("rules".to_owned(), relabel.exported.clone());
             }
             Self::ExporterSelf => {
-                let targets = exporter_self::targets(&receiver.id, facts);
+                let (name, job) = (exporter_self::NAME, exporter_self::JOB);
+                let targets = exporter::targets(name, job, &receiver.id, facts);
+                exports.insert("targets".to_owned(), targets);
+            }
+            Self::ExporterUnix(_) => {
+                let (name, job) = (exporter_unix::NAME, exporter_unix::JOB);
+                let targets = exporter::targets(name, job, &receiver.id, facts);
                 exports.insert("targets".to_owned(), targets);
             }
             Self::RelabelTargets(relabel) => {

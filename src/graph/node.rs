@@ -20,6 +20,7 @@ use super::sketch::{Item, What, at_header};
 use super::watch::{Files, Saw, Seen, Watch};
 use crate::component::{Content, Definition, MetricsReceiver, Role, discovery};
 use crate::discovery::Stats;
+use crate::exporter::unix::{Exporter, Options};
 
 /// A block in the graph.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub(crate) struct Live {
     watch: Option<Watch>,
     /// What became of looking for targets.
     pub(crate) discovery: Option<Arc<Stats>>,
+    /// Has metrics of its own.
+    pub(crate) exporter: Option<Arc<Exporter>>,
 }
 
 impl Node {
@@ -176,11 +179,18 @@ impl Node {
             let found = found.unwrap_or_else(discovery::nothing);
             exports.insert(discovery::TARGETS.to_owned(), found);
         }
+        let exporter = match &role {
+            Role::ExporterUnix(options) => {
+                Some(Arc::new(Exporter::new(self.id(), Options::clone(options))))
+            }
+            _ => None,
+        };
         self.state = State::Component(Box::new(Live {
             body,
             role,
             watch,
             discovery: stats,
+            exporter,
         }));
         let is_changed = exports != self.exports;
         self.exports = exports;

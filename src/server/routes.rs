@@ -92,7 +92,7 @@ async fn page(head: &Head, web: &Arc<Web>) -> Answer {
 }
 
 /// Every metric family.
-pub(crate) fn metrics(web: &Web) -> Answer {
+fn metrics(web: &Web) -> Answer {
     match web.metrics().encode() {
         Ok(metrics) => {
             let mut answer = text(StatusCode::OK, metrics);

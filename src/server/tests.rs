@@ -165,7 +165,7 @@ impl Running {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let clock = SystemClock::shared();
         let server = Server::listen(address, &[], http, &clock).await.unwrap();
-        let port = server.listener.local_addr().unwrap().port();
+        let port = server.address().port();
         let fake = Fake {
             server: server.stats(),
             ..Fake::default()

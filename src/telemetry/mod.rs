@@ -6,6 +6,6 @@ pub(crate) mod families;
 pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod metrics;
-mod process;
+pub(crate) mod process;
 mod secure;
 mod tenants;

@@ -78,7 +78,7 @@ fn cpu_by_thread() -> BTreeMap<String, f64> {
     all
 }
 
-fn cpu_seconds(stat: impl AsRef<Path>) -> Option<f64> {
+pub(crate) fn cpu_seconds(stat: impl AsRef<Path>) -> Option<f64> {
     let stat = fs::read_to_string(stat).ok()?;
     // The name in parentheses may hold anything; the fields behind it are counted from the state.
     let (_, behind) = stat.rsplit_once(')')?;

@@ -9,6 +9,7 @@ use wal::{IoEngine, SystemClock};
 use super::model::{AgentInfo, Detail, Edge, Model, Peer, Reloaded, Summary};
 use super::{Prefix, Web};
 use crate::cluster::Clustering;
+use crate::exporter::unix::Exporter;
 use crate::server::ServerStats;
 use crate::telemetry::families::Families;
 use crate::telemetry::metrics::Sources;
@@ -44,6 +45,10 @@ impl Model for Fake {
             }
         };
         self.details.iter().find(is_it).cloned()
+    }
+
+    fn exporter(&self, _: &str) -> Option<Arc<Exporter>> {
+        None
     }
 
     fn sources(&self) -> Arc<Sources> {

@@ -43,15 +43,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
-use crate::agent::InProcess;
+use crate::agent::{Exposing, InProcess};
 use crate::cluster::Clustering;
 use crate::component::EXPORTER_SELF;
+use crate::exporter;
 use crate::graph::HealthState;
-use crate::server::{Answer, json, metrics, text};
+use crate::server::{Answer, json, text};
 use crate::telemetry::capture::Capture;
 use crate::telemetry::families::{self, Families};
 use crate::telemetry::metrics::Sources;
@@ -70,6 +72,9 @@ const MEASURE_EVERY: Duration = Duration::from_secs(1);
 const LETTERS: usize = 50;
 const LETTERS_MAX: usize = 1000;
 const TOP: usize = 20;
+
+/// Content type and body of metrics.
+type Page = (&'static str, Vec<u8>);
 
 /// Everything the own server tells.
 pub(crate) struct Web {
@@ -157,7 +162,7 @@ impl Web {
             return self.support(asked).await;
         }
         if let Some(of) = asked.path.strip_prefix("/api/v0/component/") {
-            return self.own_metrics(&decoded(of));
+            return self.metrics_of(&decoded(of)).await;
         }
         let Some(below) = self.prefix.below(asked.path) else {
             return not_found();
@@ -168,19 +173,35 @@ impl Web {
         }
     }
 
-    /// The handler of a component: only `prometheus.exporter.self` has one.
-    fn own_metrics(&self, path: &str) -> Answer {
-        if self.is_own_metrics(path) {
-            metrics(self)
-        } else {
-            not_found()
+    /// The handler of a component that has metrics.
+    async fn metrics_of(&self, path: &str) -> Answer {
+        match self.page_of(path).await {
+            Some(Ok((kind, page))) => {
+                let mut answer = text(StatusCode::OK, page);
+                let kind = HeaderValue::from_static(kind);
+                answer.headers_mut().insert(CONTENT_TYPE, kind);
+                answer
+            }
+            Some(Err(problem)) => text(StatusCode::SERVICE_UNAVAILABLE, problem + "\n"),
+            None => not_found(),
         }
     }
 
-    fn is_own_metrics(&self, path: &str) -> bool {
-        let id = path.strip_suffix("/metrics").unwrap_or_default();
-        let found = self.model.component(id);
-        found.is_some_and(|found| found.summary.name == EXPORTER_SELF)
+    /// What a component tells at `ID/metrics`, or why not; nothing if there is none.
+    async fn page_of(&self, path: &str) -> Option<Result<Page, String>> {
+        let id = path.strip_suffix("/metrics")?;
+        if let Some(exporter) = self.model.exporter(id) {
+            let page = exporter.page().await;
+            return Some(page.map(|page| (exporter::CONTENT_TYPE, page.as_bytes().to_vec())));
+        }
+        let found = self.model.component(id)?;
+        (found.summary.name == EXPORTER_SELF).then(|| self.own_page())
+    }
+
+    fn own_page(&self) -> Result<Page, String> {
+        let page = self.metrics().encode();
+        let page = page.map_err(|error| error.to_string())?;
+        Ok((families::CONTENT_TYPE, page.into_bytes()))
     }
 
     async fn api(&self, path: &str, asked: &Asked<'_>) -> Answer {
@@ -234,14 +255,14 @@ impl Web {
 }
 
 impl InProcess for Web {
-    fn exposition(&self, path: &str) -> Option<(String, Vec<u8>)> {
-        let of = path.strip_prefix("/api/v0/component/");
-        let is_known = path == "/metrics" || of.is_some_and(|of| self.is_own_metrics(&decoded(of)));
-        if !is_known {
-            return None;
-        }
-        let text = self.metrics().encode().ok()?;
-        Some((families::CONTENT_TYPE.to_owned(), text.into_bytes()))
+    fn exposition<'p>(&'p self, path: &'p str) -> Exposing<'p> {
+        Box::pin(async move {
+            let page = match path.strip_prefix("/api/v0/component/") {
+                Some(of) => self.page_of(&decoded(of)).await,
+                None => (path == "/metrics").then(|| self.own_page()),
+            };
+            Some(page?.map(|(kind, page)| (kind.to_owned(), page)))
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use config::Value;
 use tokio::sync::mpsc;
 
 use crate::cluster::Clustering;
+use crate::exporter::unix::Exporter;
 use crate::graph::Health;
 use crate::telemetry::families::Families;
 use crate::telemetry::metrics::Sources;
@@ -20,6 +21,8 @@ pub(crate) trait Model: Send + Sync {
     fn components(&self, module: &str) -> Option<Vec<Summary>>;
     /// A component by its id, `MODULE/LOCAL` inside a module.
     fn component(&self, id: &str) -> Option<Detail>;
+    /// The metrics of a component that has its own.
+    fn exporter(&self, id: &str) -> Option<Arc<Exporter>>;
     /// Everything that has numbers.
     fn sources(&self) -> Arc<Sources>;
     /// The process and its configuration.

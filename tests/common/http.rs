@@ -27,6 +27,12 @@ impl Client {
         Self { port, stream: None }
     }
 
+    /// One that is connected already.
+    pub(crate) fn connected(port: u16) -> io::Result<Self> {
+        let stream = Some(BufReader::new(connect(port)?));
+        Ok(Self { port, stream })
+    }
+
     /// A remote-write request with the headers of a usual sender.
     pub(crate) fn write(&mut self, body: &[u8]) -> io::Result<Reply> {
         let headers = "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
