@@ -133,7 +133,7 @@ local.file_match "logs" {{
     )
 }
 
-fn detail(agent: &Agent, id: &str) -> Value {
+pub(crate) fn detail(agent: &Agent, id: &str) -> Value {
     let page = get(agent.own_port, &format!("/api/v0/web/components/{id}")).unwrap();
     assert_eq!(page.status, 200, "{}", page.text);
     serde_json::from_str(&page.text).unwrap()
@@ -155,7 +155,7 @@ fn exported(agent: &Agent, id: &str, export: &str, name: &str) -> Vec<String> {
     targets.map(label).collect()
 }
 
-fn until(agent: &Agent, (id, export, name): (&str, &str, &str), want: &[&str]) {
+pub(crate) fn until(agent: &Agent, (id, export, name): (&str, &str, &str), want: &[&str]) {
     eventually(PATIENCE, || match exported(agent, id, export, name) {
         found if found == want => Ok(()),
         found => Err(format!("{id}: {found:?} becomes {want:?}")),
@@ -252,10 +252,10 @@ fn targets_follow_what_is_outside_and_stay_while_it_fails() {
 }
 
 /// A target as its labels.
-type Labels = BTreeMap<String, String>;
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// Every target a component exports.
-fn all_exported(agent: &Agent, id: &str) -> BTreeSet<Labels> {
+pub(crate) fn all_exported(agent: &Agent, id: &str) -> BTreeSet<Labels> {
     let detail = detail(agent, id);
     let targets = detail["exports"][0]["value"]["value"].as_array().unwrap();
     let label = |label: &Value| {

@@ -22,6 +22,7 @@ mod full_disk;
 mod isolation;
 mod kill;
 mod kill_many;
+mod kubernetes;
 mod main_path;
 mod ownership;
 mod pass_through;

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-pub use reqwest::header::HeaderName;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+pub use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::{Method, Response, StatusCode, Url};
 use wal::SystemClock;
 
@@ -150,14 +150,23 @@ impl Client {
     /// # Errors
     /// Why there is no answer.
     pub async fn get(&self, url: &str, headers: &[(HeaderName, &str)]) -> Result<Answer, String> {
-        let url = Url::parse(url).map_err(|error| format!("url: {error}"))?;
         let mut map = HeaderMap::with_capacity(headers.len());
         for (name, value) in headers {
             let value = HeaderValue::from_str(value);
             let value = value.map_err(|_| format!("the value of header {name} is not one"))?;
             map.append(name.clone(), value);
         }
-        (self.0.send((Method::GET, &url), map, Bytes::new()).await).map(Answer)
+        self.get_with(url, map).await
+    }
+
+    /// Asks with GET and these headers; those that are marked sensitive stay at their origin.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn get_with(&self, url: &str, headers: HeaderMap) -> Result<Answer, String> {
+        let url = Url::parse(url).map_err(|error| format!("url: {error}"))?;
+        let sent = self.0.send((Method::GET, &url), headers, Bytes::new());
+        sent.await.map(Answer)
     }
 }
 

@@ -95,7 +95,7 @@ const fn finds_targets(
 }
 
 /// Everything there is, by name.
-pub(crate) static DEFINITIONS: [Definition; 20] = [
+pub(crate) static DEFINITIONS: [Definition; 21] = [
     finds_targets(
         discovery::DNS,
         |r| Role::Discovery(discovery::read_dns(r)),
@@ -119,6 +119,12 @@ pub(crate) static DEFINITIONS: [Definition; 20] = [
         |r| Role::Discovery(discovery::read_http(r)),
         "Targets from the answer of a URL.",
         discovery::HTTP_DOCUMENT,
+    ),
+    finds_targets(
+        discovery::KUBERNETES,
+        |r| Role::Discovery(discovery::read_kubernetes(r)),
+        "Targets from the objects of a Kubernetes cluster.",
+        discovery::KUBERNETES_DOCUMENT,
     ),
     finds_targets(
         discovery::PROCESS,

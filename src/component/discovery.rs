@@ -3,6 +3,8 @@
 //! What they export is a list of targets: maps of labels. It is empty until the first look is done. Nothing
 //! outside is looked at here.
 
+mod kubernetes;
+mod selector;
 mod texts;
 
 use std::sync::{Arc, LazyLock};
@@ -19,9 +21,11 @@ use crate::discovery::{
     PathTarget, Pattern, Place, ProcessLabels, ProcessPlace, RecordKind, Targets,
 };
 
+pub(crate) use kubernetes::read as read_kubernetes;
 pub(crate) use texts::{
     DNS as DNS_DOCUMENT, DOCKER as DOCKER_DOCUMENT, FILE as FILE_DOCUMENT,
-    FILE_MATCH as FILE_MATCH_DOCUMENT, HTTP as HTTP_DOCUMENT, PROCESS as PROCESS_DOCUMENT,
+    FILE_MATCH as FILE_MATCH_DOCUMENT, HTTP as HTTP_DOCUMENT, KUBERNETES as KUBERNETES_DOCUMENT,
+    PROCESS as PROCESS_DOCUMENT,
 };
 
 pub(crate) const DNS: &str = "discovery.dns";
@@ -29,6 +33,7 @@ pub(crate) const DOCKER: &str = "discovery.docker";
 pub(crate) const FILE: &str = "discovery.file";
 pub(crate) const FILE_MATCH: &str = "local.file_match";
 pub(crate) const HTTP: &str = "discovery.http";
+pub(crate) const KUBERNETES: &str = "discovery.kubernetes";
 pub(crate) const PROCESS: &str = "discovery.process";
 
 /// The name of what they export.

@@ -181,7 +181,10 @@ pub(super) const KINDS: &[Discovery] = &[
                 "selectors",
                 &[text("role"), text("label"), text("field")],
             ),
-            Part::Block("attach_metadata", &[field("node", Kind::Bool)]),
+            Part::Block(
+                "attach_metadata",
+                &[field("node", Kind::Bool), field("namespace", Kind::Bool)],
+            ),
         ],
     },
     Discovery {

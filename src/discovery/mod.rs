@@ -8,6 +8,7 @@
 //! | `glob` | a pattern into the files it matches |
 //! | `stats` | what happened to looks into numbers, one line per change of state, and debug info |
 //! | `dns`, `docker`, `file`, `file_match`, `http`, `process` | one place into what is there now |
+//! | `kubernetes` | objects that are watched into what is there now |
 //!
 //! A place is a value that a component reads from its block; the graph starts [`Discovery::run`] for it and
 //! exports what it tells.
@@ -30,6 +31,7 @@ mod file;
 mod file_match;
 mod glob;
 mod http;
+mod kubernetes;
 mod process;
 mod refresh;
 #[cfg(test)]
@@ -49,8 +51,13 @@ pub(crate) use file::FilePlace;
 pub(crate) use file_match::{FileMatchPlace, PathTarget};
 pub(crate) use glob::Pattern;
 pub(crate) use http::HttpPlace;
+#[cfg(test)]
+pub(crate) use kubernetes::Kind as KubernetesKind;
+pub(crate) use kubernetes::{
+    Access, AttachMetadata, KubernetesPlace, NAMESPACES_MAX, Role as KubernetesRole, Selector,
+};
 pub(crate) use process::{ProcessLabels, ProcessPlace};
-pub(crate) use stats::Stats;
+pub(crate) use stats::{KUBERNETES, Stats};
 pub(crate) use target::{Targets, value as target};
 
 use refresh::{Pace, refresh};
@@ -80,6 +87,7 @@ pub(crate) enum Place {
     File(FilePlace),
     FileMatch(FileMatchPlace),
     Http(Box<HttpPlace>),
+    Kubernetes(Box<KubernetesPlace>),
     Process(ProcessPlace),
 }
 
@@ -92,6 +100,7 @@ impl Place {
             Self::File(_) => "file",
             Self::FileMatch(_) => "file_match",
             Self::Http(_) => "http",
+            Self::Kubernetes(_) => KUBERNETES,
             Self::Process(_) => "process",
         }
     }
@@ -103,7 +112,8 @@ impl Discovery {
     where
         Told: Future<Output = bool> + Send,
     {
-        let (stats, every) = (&*stats, self.every);
+        let (shared, every) = (stats.clone(), self.every);
+        let stats = &*stats;
         let pace = |every| Pace {
             every,
             apart: APART,
@@ -128,6 +138,11 @@ impl Discovery {
             Place::Http(place) => {
                 let look = http::Look::new(*place, every, timeout);
                 Box::pin(refresh(look, pace(every), stats, tell)).await;
+            }
+            Place::Kubernetes(place) => {
+                // It waits for changes itself.
+                let look = kubernetes::Look::new(*place, shared);
+                Box::pin(refresh(look, pace(Duration::ZERO), stats, tell)).await;
             }
             Place::Process(place) => {
                 refresh(process::Look::new(place), pace(every), stats, tell).await;

@@ -10,7 +10,28 @@ use config::Value;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::kubernetes::Kind;
 use super::refresh::Taken;
+
+/// What metrics call the components that watch.
+pub(crate) const KUBERNETES: &str = "kubernetes";
+
+/// What became of a watched object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Event {
+    Added,
+    Updated,
+    Deleted,
+}
+
+/// The numbers of a component that watches objects.
+#[derive(Debug, Default)]
+struct Watches {
+    failed: AtomicU64,
+    objects: AtomicU64,
+    /// By kind: added, updated, deleted.
+    events: [[AtomicU64; 3]; Kind::ALL.len()],
+}
 
 /// The numbers of a component; another configuration of it goes on with them.
 #[derive(Debug)]
@@ -24,6 +45,7 @@ pub(crate) struct Stats {
     sources_failed: AtomicU64,
     updates: AtomicU64,
     targets: AtomicU64,
+    watches: Watches,
     state: Mutex<State>,
 }
 
@@ -61,6 +83,7 @@ impl Stats {
             sources_failed: AtomicU64::default(),
             updates: AtomicU64::default(),
             targets: AtomicU64::default(),
+            watches: Watches::default(),
             state: Mutex::default(),
         }
     }
@@ -78,6 +101,22 @@ impl Stats {
         }
     }
 
+    /// Lists and watches that failed, objects that are held, and what became of objects: kind, event, how often.
+    pub(crate) fn watched(&self) -> (u64, u64, Vec<(&'static str, &'static str, u64)>) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut events = Vec::new();
+        for (kind, counters) in Kind::ALL.iter().zip(&self.watches.events) {
+            for (event, counter) in ["add", "update", "delete"].into_iter().zip(counters) {
+                events.push((kind.name(), event, read(counter)));
+            }
+        }
+        (
+            read(&self.watches.failed),
+            read(&self.watches.objects),
+            events,
+        )
+    }
+
     /// What somebody who looks into it is shown.
     pub(crate) fn debug_info(&self) -> Vec<(&'static str, Value)> {
         let now = self.snapshot();
@@ -88,6 +127,11 @@ impl Stats {
             ("looks", number(now.looks)),
             ("failed_looks", number(now.failed_looks)),
         ];
+        if self.mechanism == KUBERNETES {
+            let (failed, objects, _) = self.watched();
+            shown.push(("objects", number(objects)));
+            shown.push(("failed_watches", number(failed)));
+        }
         shown.extend(now.problem.map(|problem| ("problem", problem.into())));
         shown
     }
@@ -123,9 +167,32 @@ impl Stats {
 
     /// Waits until the last list is so long ago.
     pub(super) async fn until_apart(&self, apart: Duration) {
+        tokio::time::sleep_until(self.next_told(apart)).await;
+    }
+
+    /// When the last list is so long ago.
+    pub(super) fn next_told(&self, apart: Duration) -> Instant {
         let told_at = self.state.lock().told_at;
-        if let Some(told_at) = told_at {
-            tokio::time::sleep_until(told_at + apart).await;
+        told_at.map_or_else(Instant::now, |told_at| told_at + apart)
+    }
+
+    /// Counts a list or a watch that failed.
+    pub(super) fn watch_failed(&self) {
+        self.watches.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts what became of an object.
+    pub(super) fn saw(&self, kind: Kind, event: Option<Event>) {
+        let counters = self.watches.events.get(kind as usize);
+        let counter = event.and_then(|event| counters?.get(event as usize));
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Notes how many objects there are.
+    pub(super) fn hold(&self, objects: usize) {
+        let objects = u64::try_from(objects).unwrap_or(u64::MAX);
+        self.watches.objects.store(objects, Ordering::Relaxed);
     }
 }

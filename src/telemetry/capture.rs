@@ -56,6 +56,8 @@ fn wanted(is_open: bool) -> Targets {
     Targets::new()
         .with_default(LevelFilter::DEBUG)
         .with_targets(quiet)
+        // It repeats what a server says at every try, whole bodies too: discovery tells it once.
+        .with_targets(["kube_client", "kube_runtime"].map(|it| (it, LevelFilter::OFF)))
 }
 
 /// One event on its way into the lines.

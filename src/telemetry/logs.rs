@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use config::Diagnostics;
 use tracing::Level;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
@@ -64,6 +64,8 @@ fn filter(form: Logs, logging: Logging) -> Targets {
     Targets::new()
         .with_default(logging.level)
         .with_targets(libraries)
+        // It repeats what a server says at every try, whole bodies too: discovery tells it once.
+        .with_targets(["kube_client", "kube_runtime"].map(|it| (it, LevelFilter::OFF)))
 }
 
 /// Writes why the process ends: diagnostics with their source lines, anything else in one line.

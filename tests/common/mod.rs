@@ -5,6 +5,7 @@
 //! | `process` | a child that ends with the test and shows its log when the test fails |
 //! | `mount` | file systems that a test may fill and break |
 //! | `http` | requests over plain sockets |
+//! | `kubernetes` | an API of objects that come, change and go, and that fails when told to |
 //! | `agent` | Penstock: start, kill, restart, its own metrics |
 //! | `backend` | Prometheus and VictoriaMetrics: receive, die, come back, tell what they hold |
 //! | `scraper` | node exporter and a Prometheus agent that scrapes it and remote-writes |
@@ -15,6 +16,7 @@
 pub(crate) mod agent;
 pub(crate) mod backend;
 pub(crate) mod http;
+pub(crate) mod kubernetes;
 pub(crate) mod load;
 pub(crate) mod mount;
 pub(crate) mod process;

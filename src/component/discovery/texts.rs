@@ -187,6 +187,84 @@ pub(crate) const HTTP: Document = Document {
     failure: FAILURE,
 };
 
+pub(crate) const KUBERNETES: Document = Document {
+    example: r#"discovery.kubernetes "pods" {
+  role = "pod"
+  namespaces {
+    names = ["shop", "billing"]
+  }
+  selectors {
+    role  = "pod"
+    label = "app.kubernetes.io/part-of=shop"
+  }
+  attach_metadata {
+    node = true
+  }
+}
+"#,
+    texts: with_client!((
+        "",
+        &[
+            (
+                "api_server",
+                "The URL of the API. Without it, and without `kubeconfig_file`, this is a pod: the service account \
+                     of it is used, whose token is read again when it changes.",
+            ),
+            ("attach_metadata", "Whose labels targets have too."),
+            (
+                "attach_metadata.namespace",
+                "Labels and annotations of the namespace: all roles but `node`.",
+            ),
+            (
+                "attach_metadata.node",
+                "Labels and annotations of the node: roles `pod`, `endpoints` and `endpointslice`.",
+            ),
+            (
+                "kubeconfig_file",
+                "A file as kubectl has it; the current context says where the API is and who asks. It is read \
+                     when the component begins, and again where the API does not know who asks (401); files and \
+                     programs it names are asked again. Arguments of an HTTP \
+                     client do not go with it.",
+            ),
+            (
+                "namespaces",
+                "Which namespaces are watched; without it all."
+            ),
+            (
+                "namespaces.names",
+                "Their names, at most 256; each has watches of its own.",
+            ),
+            (
+                "namespaces.own_namespace",
+                "Whether that of this pod is one of them: only without `api_server` and `kubeconfig_file`.",
+            ),
+            (
+                "role",
+                "What has targets: `node`, `pod`, `service`, `endpoints`, `endpointslice` or `ingress`.",
+            ),
+            (
+                "selectors",
+                "Which objects count, one block for each kind. `endpoints` and `endpointslice` watch pods and \
+                     services too.",
+            ),
+            ("selectors.field", "A field selector; empty: every object."),
+            ("selectors.label", "A label selector; empty: every object."),
+            (
+                "selectors.role",
+                "The kind: that of the role, or what it watches too."
+            ),
+        ] as Texts
+    )),
+    metrics: metrics!("prometheus_sd_kubernetes_"),
+    failure: KUBERNETES_FAILURE,
+};
+
+const KUBERNETES_FAILURE: &str = "- A list or a watch that fails is tried again after 0.8 s to 30 s, counted each time, logged when it begins and \
+     when it ends, and shown in the component's debug info; the targets that were found last stay, and the component \
+     stays healthy. Afterwards nothing is missing: a watch is resumed, or everything is listed again.\n\
+     - Nothing is exported until everything that is watched was listed once.\n\
+     - More than 100,000 targets, or 200,000 objects, are such a failure.\n";
+
 pub(crate) const PROCESS: Document = Document {
     example: r#"discovery.docker "here" {
   host = "unix:///var/run/docker.sock"

@@ -1,6 +1,6 @@
 //! Turns what became of looking for targets into metric families.
 
-use crate::discovery::Stats;
+use crate::discovery::{KUBERNETES, Stats};
 use crate::telemetry::families::{Families, float};
 
 pub(super) fn collect(families: &mut Families, stats: &Stats) {
@@ -43,6 +43,21 @@ pub(super) fn collect(families: &mut Families, stats: &Stats) {
         "http" => {
             let name = "prometheus_sd_http_failures";
             group.counter(name, "Requests without an answer that can be used", failed);
+        }
+        KUBERNETES => {
+            let (failed, objects, events) = stats.watched();
+            let name = "prometheus_sd_kubernetes_failures";
+            group.counter(name, "Lists and watches that failed", failed);
+            let name = "penstock_discovery_objects";
+            group.gauge(name, "Objects that are held", float(objects));
+            drop(group);
+            for (kind, event, count) in events {
+                let mut group = families.component(&stats.id);
+                let mut group = group.with("role", kind);
+                let mut group = group.with("event", event);
+                let name = "prometheus_sd_kubernetes_events";
+                group.counter(name, "Objects that came, changed or went", count);
+            }
         }
         _ => {}
     }
