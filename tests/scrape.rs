@@ -311,3 +311,30 @@ fn the_agent_scrapes_itself_without_a_socket() {
         .unwrap();
     assert!(series.contains("job=integrations/self"), "{series}");
 }
+
+#[test]
+fn strict_holds_open_metrics_to_its_specification_from_the_next_scrape_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (target, recorder) = (Target::start(""), Recorder::start());
+    target.expose_open_metrics("# TYPE a counter\na_total -1\n# EOF\n");
+    let agent = scrape(dir.path(), &[target.port], &recorder.url(), "");
+    until_last(&recorder, "a_total", -1.0);
+    agent.configure(&config(
+        &[target.port],
+        &recorder.url(),
+        "  strict = true\n",
+    ));
+    assert_eq!(get(agent.own_port, "/-/reload").unwrap().status, 200);
+    until_last(&recorder, "up", 0.0);
+    until_last(&recorder, "a_total", f64::from_bits(STALE_BITS));
+    let page = get(agent.own_port, "/api/v0/web/components/prometheus.scrape.x");
+    let told = page.unwrap().text;
+    assert!(
+        told.contains("line 2, byte 17: value is negative"),
+        "{told}"
+    );
+    // Only OpenMetrics is concerned.
+    target.expose("# TYPE a counter\na_total -2\n");
+    until_last(&recorder, "a_total", -2.0);
+    assert!(agent.metric("penstock_scrape_failures_total", &[("reason", "parse")]) > 0.0);
+}

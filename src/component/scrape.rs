@@ -129,7 +129,7 @@ fn read_rules(r: &mut BodyReader<'_>) -> Rules {
             value_bytes_max: r.or("label_value_length_limit", 0),
         },
         extra_metrics: r.or("extra_metrics", false),
-        strict: false,
+        strict: r.or("strict", false),
     }
 }
 

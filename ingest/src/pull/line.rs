@@ -111,6 +111,14 @@ impl ScrapeLine {
         self.go(None, time_ms)
     }
 
+    /// Other rules from now on.
+    pub fn change(&mut self, rules: Rules) {
+        if self.rules != rules {
+            self.memory.parse_again();
+        }
+        self.rules = rules;
+    }
+
     /// Forgets the bodies it saw; the series stay known.
     pub fn forget(&mut self) {
         self.memory = Memory::default();

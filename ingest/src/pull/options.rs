@@ -122,7 +122,7 @@ pub struct Rules {
     pub labels: LabelLimits,
     /// Three more series that tell how scrapes went.
     pub extra_metrics: bool,
-    /// OpenMetrics must be as its specification says.
+    /// OpenMetrics must be as its specification says, also where Prometheus takes more.
     pub strict: bool,
 }
 
@@ -221,9 +221,10 @@ impl Rules {
         }
     }
 
-    /// Whether a sample cannot be understood without the family it is of.
-    pub(crate) const fn needs_families(&self) -> bool {
-        self.type_and_unit_labels || self.convert_to_nhcb || self.strict
+    /// Whether a sample of this format cannot be understood without the lines around it.
+    pub(crate) fn needs_families(&self, format: Format) -> bool {
+        let is_openmetrics = format == Format::OpenMetrics;
+        self.type_and_unit_labels || self.convert_to_nhcb || (self.strict && is_openmetrics)
     }
 
     pub(crate) const fn parse_options(&self) -> ParseOptions {

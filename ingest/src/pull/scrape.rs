@@ -466,7 +466,7 @@ impl Scrape<'_> {
 impl Scrape<'_> {
     /// Whether the next body can be read as this one but for its values.
     pub(super) fn is_text(&self) -> bool {
-        self.format != Format::Protobuf && !self.rules.needs_families()
+        self.format != Format::Protobuf && !self.rules.needs_families(self.format)
     }
 }
 

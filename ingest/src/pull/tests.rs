@@ -1,5 +1,7 @@
 //! Turns bodies, one after the other, into what is in the log then.
 
+mod openmetrics;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -412,25 +414,6 @@ fn an_exemplar_is_taken_once() {
     assert_eq!(exemplars(plain, &mut bench), (0, 2, 0));
     // One that comes where there was none.
     assert_eq!(exemplars(body("z", 5), &mut bench).0, 1);
-}
-
-#[test]
-fn an_open_metrics_body_without_its_end_is_none() {
-    let mut bench = Bench::new(Rules::default());
-    let body = "# TYPE a gauge\na 1\nb 2\n# EOF\n";
-    assert_eq!(
-        bench.scrape_as(body.as_bytes(), Format::OpenMetrics),
-        taken(0, 2)
-    );
-    for cut in 1..body.len() {
-        let scraped = bench.scrape_as(&body.as_bytes()[..cut], Format::OpenMetrics);
-        // The newline behind the end may be missing.
-        assert_eq!(scraped.error.is_none(), cut == body.len() - 1, "{cut}");
-    }
-    assert_eq!(
-        bench.scrape_as(body.as_bytes(), Format::OpenMetrics),
-        taken(2, 0)
-    );
 }
 
 #[test]

@@ -131,6 +131,11 @@ prometheus.remote_write "out" {
                 ("scheme", "`http` or `https`."),
                 ("start_timestamp_zero_ingestion", "Not supported."),
                 (
+                    "strict",
+                    "Whether OpenMetrics has to be what its specification says, also where Prometheus takes more: a \
+                     body that is not fails the scrape. The other formats are read as ever.",
+                ),
+                (
                     "target_limit",
                     "Most targets. With more every scrape fails. 0: any number.",
                 ),
