@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::common::agent::Agent;
 use crate::common::http::{get, is_ok};
@@ -155,6 +156,16 @@ fn values(recorder: &Recorder, name: &str) -> Vec<u64> {
     let found = all.find(|(series, _)| series.contains(&format!("__name__={name},")));
     let samples = found.map(|(_, samples)| samples).unwrap_or_default();
     samples.into_iter().map(|(_, bits)| bits).collect()
+}
+
+/// Times and values of a series, in the order they came.
+fn samples(recorder: &Recorder, name: &str) -> Vec<(i64, f64)> {
+    let received = recorder.received();
+    let mut all = received.samples.into_iter();
+    let found = all.find(|(series, _)| series.contains(&format!("__name__={name},")));
+    let samples = found.map(|(_, samples)| samples).unwrap_or_default();
+    let float = |(time_ms, bits)| (time_ms, f64::from_bits(bits));
+    samples.into_iter().map(float).collect()
 }
 
 fn until_last(recorder: &Recorder, name: &str, want: f64) {
@@ -337,4 +348,51 @@ fn strict_holds_open_metrics_to_its_specification_from_the_next_scrape_on() {
     target.expose("# TYPE a counter\na_total -2\n");
     until_last(&recorder, "a_total", -2.0);
     assert!(agent.metric("penstock_scrape_failures_total", &[("reason", "parse")]) > 0.0);
+}
+
+#[test]
+fn a_target_that_restarts_is_0_at_its_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (target, recorder) = (Target::start(""), Recorder::start());
+    // What a process exposes that began to count just now.
+    let start = |value: u32| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let start_ms = i64::try_from(now.as_millis()).unwrap();
+        let (seconds, ms) = (start_ms / 1000, start_ms % 1000);
+        target.expose_open_metrics(&format!(
+            "# TYPE a counter\na_total {value}\na_created {seconds}.{ms:03}\n# EOF\n"
+        ));
+        start_ms
+    };
+    target.expose_open_metrics("# EOF\n");
+    let more = "  start_timestamp_zero_ingestion = true\n";
+    let agent = scrape(dir.path(), &[target.port], &recorder.url(), more);
+    until_last(&recorder, "up", 1.0);
+    let mut told = Vec::new();
+    for value in 1..=50 {
+        let start_ms = start(value);
+        until_last(&recorder, "a_total", f64::from(value));
+        let samples = samples(&recorder, "a_total");
+        let zeros = samples.iter().filter(|(_, value)| *value == 0.0);
+        let zeros: Vec<i64> = zeros.map(|(time_ms, _)| *time_ms).collect();
+        // A scrape may have begun before the process and have reached it: then there is none.
+        if zeros.len() > told.len() {
+            told.push(start_ms);
+        }
+        // Of microseconds as floats the last may be cut off.
+        let near = |(zero, told): (&i64, &i64)| (told - 1..=*told).contains(zero);
+        assert!(zeros.iter().zip(&told).all(near), "{zeros:?} {told:?}");
+        assert_eq!(zeros.len(), told.len());
+        if told.len() == 3 {
+            break;
+        }
+    }
+    assert_eq!(told.len(), 3);
+    let all = samples(&recorder, "a_total");
+    assert!(all.is_sorted_by(|a, b| a.0 < b.0), "{all:?}");
+    assert_eq!(samples(&recorder, "a_created"), []);
+    assert_eq!(
+        agent.metric("penstock_scrape_start_samples_total", &[]),
+        3.0
+    );
 }

@@ -45,6 +45,8 @@ pub struct Scraped {
     pub duplicates: usize,
     /// Stale markers.
     pub stale: usize,
+    /// Samples of 0 where a metric began to count.
+    pub starts: usize,
     /// Why it failed.
     pub error: Option<String>,
 }
@@ -162,6 +164,7 @@ impl ScrapeLine {
             parsed,
             duplicates,
             stale,
+            starts,
             ..
         } = counts;
         Ok(Scraped {
@@ -169,6 +172,7 @@ impl ScrapeLine {
             parsed,
             duplicates,
             stale,
+            starts,
             error,
         })
     }

@@ -423,7 +423,7 @@ impl Scraper {
                     "what is scraped is dropped"
                 );
             }
-            ended.counts.stale = 0;
+            (ended.counts.stale, ended.counts.starts) = (0, 0);
             ended.error.get_or_insert(why);
         }
         if self.is_dropping.replace(is_dropped) && !is_dropped {

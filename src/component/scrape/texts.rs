@@ -129,7 +129,11 @@ prometheus.remote_write "out" {
                     "Most time of a scrape; not more than the interval.",
                 ),
                 ("scheme", "`http` or `https`."),
-                ("start_timestamp_zero_ingestion", "Not supported."),
+                (
+                    "start_timestamp_zero_ingestion",
+                    "Whether counters, histograms and summaries that say since when they count (OpenMetrics in \
+                     `_created` lines, which are then no series; protobuf) get a sample of 0 there.",
+                ),
                 (
                     "strict",
                     "Whether OpenMetrics has to be what its specification says, also where Prometheus takes more: a \
