@@ -2,6 +2,7 @@
 
 use super::{BODY, Bench, Rules, Scraped};
 use crate::decode::exposition::Format;
+use crate::decode::exposition::tests::{bytes_of, corpus, listed};
 use crate::proto::Histogram;
 
 mod protobuf;
@@ -254,4 +255,62 @@ fn a_histogram_that_was_converted_is_empty_at_its_start() {
     assert_eq!(histograms[0].1.custom_values, [1.0]);
     bench.openmetrics(body);
     assert_eq!(bench.everything().1.len(), 1);
+}
+
+/// What a body leaves in the log at this time, of a target that was there before; how many of it are starts.
+fn left(rules: Rules, body: &[u8], format: Format, time_ms: i64) -> (Vec<String>, Scraped) {
+    let mut bench = Bench::new(rules);
+    bench.time_ms = time_ms - 15_000;
+    let scraped = bench.scrape_as(body, format);
+    (bench.came(), scraped)
+}
+
+#[test]
+fn real_bodies_leave_what_they_left_but_created() {
+    if corpus().is_none() {
+        return;
+    }
+    let files = listed("openmetrics-tests").into_iter();
+    let mut bodies = 0;
+    for entry in files.chain(listed("exposition")) {
+        let file = entry["file"].as_str().unwrap();
+        let format = match file.trim_end_matches(".gz").rsplit_once('.') {
+            Some((_, "om")) => Format::OpenMetrics,
+            Some((_, "pb")) => Format::Protobuf,
+            _ => continue,
+        };
+        let body = bytes_of(file);
+        let (told, with) = left(zeros(), &body, format, 16_000);
+        let (untold, without) = left(Rules::default(), &body, format, 16_000);
+        assert_eq!(with.error, without.error, "{file}");
+        assert_eq!(with.starts, 0, "{file}");
+        let others = |lines: Vec<String>| -> Vec<String> {
+            let is_other = |line: &String| !line.contains("_created{");
+            lines.into_iter().filter(is_other).collect()
+        };
+        assert_eq!(others(told), others(untold), "{file}");
+        bodies += 1;
+    }
+    assert!(bodies > 100, "{bodies}");
+    for (file, time_ms, count, last) in [
+        (
+            "openmetrics-tests/counter_unit.om",
+            124_000,
+            1,
+            "cc_seconds_total{} 0@123456",
+        ),
+        (
+            "openmetrics-tests/roundtrip.om",
+            1_520_430_000_500,
+            13,
+            "foo_sum{} 0@1520430000123",
+        ),
+    ] {
+        let body = bytes_of(file);
+        let (lines, scraped) = left(zeros(), &body, Format::OpenMetrics, time_ms);
+        assert_eq!(scraped.starts, count, "{file}");
+        assert_eq!(lines[count - 1], last, "{file}");
+        let is_created = |line: &String| line.contains("_created{");
+        assert!(!lines.iter().any(is_created), "{file}");
+    }
 }
