@@ -70,7 +70,7 @@ pub(crate) struct Memory {
     /// The series that tell how scrapes went, and what they stand for.
     pub(super) report: [(u32, u64); NAMES.len()],
     /// What was written of the target until when, whichever ways it went.
-    since: Since,
+    pub(super) since: Since,
 }
 
 /// One scrape on its way into a batch.

@@ -45,6 +45,12 @@ fn what_the_specification_refuses_fails_where_it_is_asked_for_with_its_place() {
     );
     assert_eq!((scraped.followed, scraped.stale), (0, 1));
     assert_eq!(bench.reports()["up"], "0");
+    // Nor is one followed that differs from a good one by a value.
+    let good = LOOSE.replace("-1", "1");
+    let good = bench.scrape_as(good.as_bytes(), Format::OpenMetrics);
+    assert_eq!(good.error, None);
+    let scraped = bench.scrape_as(LOOSE.as_bytes(), Format::OpenMetrics);
+    assert!(scraped.error.is_some());
     // And back.
     bench.line.change(Rules::default());
     for want in [taken(0, 1), taken(1, 0)] {

@@ -1,9 +1,12 @@
 //! Turns bodies that say since when their metrics count into what is in the log then.
 
+use std::time::Duration;
+
 use super::{BODY, Bench, Rules, Scraped};
 use crate::decode::exposition::Format;
 use crate::decode::exposition::tests::{bytes_of, corpus, listed};
 use crate::proto::Histogram;
+use crate::pull::scrape::Memory;
 
 mod protobuf;
 
@@ -219,6 +222,16 @@ fn what_the_log_did_not_take_is_not_the_last_time() {
         std::thread::yield_now();
     };
     assert_eq!(scraped.starts, 1);
+}
+
+#[test]
+fn what_was_written_stays_known_on_other_ways() {
+    let mut memory = Memory::default();
+    memory.go(1);
+    memory.since.wrote(50_000);
+    memory.go(2);
+    let interval = Duration::from_secs(15);
+    assert_eq!(memory.since.begin(60_000, interval), 50_000);
 }
 
 /// What matters of a histogram here: its time, its schema, its count, its hint.
