@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::common::agent::Agent;
+use crate::common::backend::{Backend, Kind};
 use crate::common::http::{get, is_ok};
 use crate::common::process::{Process, debian};
 use crate::common::recorder::Recorder;
@@ -365,8 +366,13 @@ fn a_target_that_restarts_is_0_at_its_start() {
         start_ms
     };
     target.expose_open_metrics("# EOF\n");
-    let more = "  start_timestamp_zero_ingestion = true\n";
-    let agent = scrape(dir.path(), &[target.port], &recorder.url(), more);
+    let strict = Backend::start(Kind::Prometheus, dir.path(), "strict");
+    let mut agent = Agent::start_with(dir.path(), &[], |_| {
+        let more = "  start_timestamp_zero_ingestion = true\n";
+        let text = config(&[target.port], &recorder.url(), more);
+        let endpoint = format!("endpoint {{ url = \"{}\" }}\n  endpoint {{", strict.url());
+        text.replace("endpoint {", &endpoint)
+    });
     until_last(&recorder, "up", 1.0);
     let mut told = Vec::new();
     for value in 1..=50 {
@@ -395,4 +401,34 @@ fn a_target_that_restarts_is_0_at_its_start() {
         agent.metric("penstock_scrape_start_samples_total", &[]),
         3.0
     );
+    // An agent that knows nothing of its series tells nothing that was told.
+    agent.process.kill();
+    agent.start_again();
+    let before = samples(&recorder, "up").len();
+    eventually(PATIENCE, || match samples(&recorder, "up").len() {
+        now if now > before + 5 => Ok(()),
+        now => Err(format!("{now} scrapes, {before} before")),
+    });
+    assert_eq!(
+        agent.metric("penstock_scrape_start_samples_total", &[]),
+        0.0
+    );
+    // A backend that refuses requests with one old sample refused none.
+    let (last_ms, last) = *samples(&recorder, "a_total").last().unwrap();
+    eventually(PATIENCE, || {
+        let all = strict.samples();
+        let held = all.iter().find(|(series, _)| series.contains("a_total"));
+        let held = held.map(|(_, samples)| samples.clone()).unwrap_or_default();
+        if held.last().is_none_or(|(time_ms, _)| *time_ms < last_ms) {
+            return Err(format!("{last} at {last_ms} is not in {held:?}"));
+        }
+        let sent = samples(&recorder, "a_total").into_iter();
+        let missing: Vec<_> = sent
+            .filter(|(time_ms, value)| {
+                *time_ms <= last_ms && !held.contains(&(*time_ms, value.to_string()))
+            })
+            .collect();
+        assert_eq!(missing, [], "{held:?}");
+        Ok(())
+    });
 }
