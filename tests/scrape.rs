@@ -225,8 +225,10 @@ fn a_target_that_misbehaves_is_down_with_the_reason_and_comes_back() {
             told => Err(format!("{reason:?} is in {told}")),
         });
         until_last(&recorder, "a", f64::from_bits(STALE_BITS));
-        let lines = fs::read_to_string(&log).unwrap();
-        assert!(lines.contains(reason), "{reason}: {lines}");
+        eventually(PATIENCE, || match fs::read_to_string(&log).unwrap() {
+            lines if lines.contains(reason) => Ok(()),
+            lines => Err(format!("{reason} is not in {lines}")),
+        });
     }
     let head = target.heads().swap_remove(0);
     for line in [

@@ -109,7 +109,7 @@ prometheus.remote_write "out" {
                 ),
                 (
                     "scrape_failure_log_file",
-                    "A file that gets a line of JSON for each scrape that fails.",
+                    "A file that gets a line of JSON for each scrape that fails. Nothing rotates it.",
                 ),
                 (
                     "scrape_fallback_protocol",
