@@ -5,11 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::agent::Agent;
+use crate::common::backend::{Backend, Kind};
 use crate::common::http::{get, is_ok};
 use crate::common::process::{Process, debian};
 use crate::common::recorder::Recorder;
 use crate::common::target::Target;
-use crate::common::{PATIENCE, eventually, free_port, on_free_port};
+use crate::common::{PATIENCE, eventually, free_port, on_free_port, unix_ms};
 
 const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
 
@@ -157,6 +158,16 @@ fn values(recorder: &Recorder, name: &str) -> Vec<u64> {
     samples.into_iter().map(|(_, bits)| bits).collect()
 }
 
+/// Times and values of a series, in the order they came.
+fn samples(recorder: &Recorder, name: &str) -> Vec<(i64, f64)> {
+    let received = recorder.received();
+    let mut all = received.samples.into_iter();
+    let found = all.find(|(series, _)| series.contains(&format!("__name__={name},")));
+    let samples = found.map(|(_, samples)| samples).unwrap_or_default();
+    let float = |(time_ms, bits)| (time_ms, f64::from_bits(bits));
+    samples.into_iter().map(float).collect()
+}
+
 fn until_last(recorder: &Recorder, name: &str, want: f64) {
     eventually(PATIENCE, || {
         let values = values(recorder, name);
@@ -213,8 +224,10 @@ fn a_target_that_misbehaves_is_down_with_the_reason_and_comes_back() {
             told => Err(format!("{reason:?} is in {told}")),
         });
         until_last(&recorder, "a", f64::from_bits(STALE_BITS));
-        let lines = fs::read_to_string(&log).unwrap();
-        assert!(lines.contains(reason), "{reason}: {lines}");
+        eventually(PATIENCE, || match fs::read_to_string(&log).unwrap() {
+            lines if lines.contains(reason) => Ok(()),
+            lines => Err(format!("{reason} is not in {lines}")),
+        });
     }
     let head = target.heads().swap_remove(0);
     for line in [
@@ -310,4 +323,117 @@ fn the_agent_scrapes_itself_without_a_socket() {
         .find(|series| series.contains(name))
         .unwrap();
     assert!(series.contains("job=integrations/self"), "{series}");
+}
+
+#[test]
+fn strict_holds_open_metrics_to_its_specification_from_the_next_scrape_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (target, recorder) = (Target::start(""), Recorder::start());
+    target.expose_open_metrics("# TYPE a counter\na_total -1\n# EOF\n");
+    let agent = scrape(dir.path(), &[target.port], &recorder.url(), "");
+    until_last(&recorder, "a_total", -1.0);
+    agent.configure(&config(
+        &[target.port],
+        &recorder.url(),
+        "  strict = true\n",
+    ));
+    assert_eq!(get(agent.own_port, "/-/reload").unwrap().status, 200);
+    until_last(&recorder, "up", 0.0);
+    until_last(&recorder, "a_total", f64::from_bits(STALE_BITS));
+    let page = get(agent.own_port, "/api/v0/web/components/prometheus.scrape.x");
+    let told = page.unwrap().text;
+    assert!(
+        told.contains("line 2, byte 17: value is negative"),
+        "{told}"
+    );
+    // Only OpenMetrics is concerned.
+    target.expose("# TYPE a counter\na_total -2\n");
+    until_last(&recorder, "a_total", -2.0);
+    assert!(agent.metric("penstock_scrape_failures_total", &[("reason", "parse")]) > 0.0);
+}
+
+/// Waits until the backend has everything of the counter that was sent by now.
+fn until_whole(strict: &Backend, recorder: &Recorder) {
+    let (last_ms, last) = *samples(recorder, "a_total").last().unwrap();
+    eventually(PATIENCE, || {
+        let all = strict.samples();
+        let held = all.iter().find(|(series, _)| series.contains("a_total"));
+        let held = held.map(|(_, samples)| samples.clone()).unwrap_or_default();
+        if held.last().is_none_or(|(time_ms, _)| *time_ms < last_ms) {
+            return Err(format!("{last} at {last_ms} is not in {held:?}"));
+        }
+        let sent = samples(recorder, "a_total").into_iter();
+        let missing: Vec<_> = sent
+            .filter(|(time_ms, value)| {
+                *time_ms <= last_ms && !held.contains(&(*time_ms, value.to_string()))
+            })
+            .collect();
+        assert_eq!(missing, [], "{held:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_target_that_restarts_is_0_at_its_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (target, recorder) = (Target::start(""), Recorder::start());
+    // What a process exposes that began to count just now.
+    let start = |value: u32| {
+        let start_ms = unix_ms();
+        let (seconds, ms) = (start_ms / 1000, start_ms % 1000);
+        target.expose_open_metrics(&format!(
+            "# TYPE a counter\na_total {value}\na_created {seconds}.{ms:03}\n# EOF\n"
+        ));
+        start_ms
+    };
+    target.expose_open_metrics("# EOF\n");
+    let strict = Backend::start(Kind::Prometheus, dir.path(), "strict");
+    let mut agent = Agent::start_with(dir.path(), &[], |_| {
+        let more = "  start_timestamp_zero_ingestion = true\n";
+        let text = config(&[target.port], &recorder.url(), more);
+        let endpoint = format!("endpoint {{ url = \"{}\" }}\n  endpoint {{", strict.url());
+        text.replace("endpoint {", &endpoint)
+    });
+    until_last(&recorder, "up", 1.0);
+    let mut told = Vec::new();
+    for value in 1..=50 {
+        let start_ms = start(value);
+        until_last(&recorder, "a_total", f64::from(value));
+        let samples = samples(&recorder, "a_total");
+        let zeros = samples.iter().filter(|(_, value)| *value == 0.0);
+        let zeros: Vec<i64> = zeros.map(|(time_ms, _)| *time_ms).collect();
+        // A scrape may have begun before the process and have reached it: then there is none.
+        if zeros.len() > told.len() {
+            told.push(start_ms);
+        }
+        // Of microseconds as floats the last may be cut off.
+        let near = |(zero, told): (&i64, &i64)| (told - 1..=*told).contains(zero);
+        assert!(zeros.iter().zip(&told).all(near), "{zeros:?} {told:?}");
+        assert_eq!(zeros.len(), told.len());
+        if told.len() == 3 {
+            break;
+        }
+    }
+    assert_eq!(told.len(), 3);
+    let all = samples(&recorder, "a_total");
+    assert!(all.is_sorted_by(|a, b| a.0 < b.0), "{all:?}");
+    assert_eq!(samples(&recorder, "a_created"), []);
+    assert_eq!(
+        agent.metric("penstock_scrape_start_samples_total", &[]),
+        3.0
+    );
+    // An agent that knows nothing of its series tells nothing that was told.
+    agent.process.kill();
+    agent.start_again();
+    let before = samples(&recorder, "up").len();
+    eventually(PATIENCE, || match samples(&recorder, "up").len() {
+        now if now > before + 5 => Ok(()),
+        now => Err(format!("{now} scrapes, {before} before")),
+    });
+    assert_eq!(
+        agent.metric("penstock_scrape_start_samples_total", &[]),
+        0.0
+    );
+    // A backend that refuses requests with one old sample refused none.
+    until_whole(&strict, &recorder);
 }

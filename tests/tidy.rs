@@ -17,7 +17,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("ingest", &["labels", "wal"]),
     ("shipper", &["labels", "wal"]),
     ("bench", &["ingest", "shipper", "wal"]),
-    ("penstock-fuzz", &["config", "ingest", "wal"]),
+    ("penstock-fuzz", &["cluster", "config", "ingest", "wal"]),
 ];
 
 /// Where `unsafe` may stand, and why.

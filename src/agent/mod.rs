@@ -20,6 +20,7 @@
 
 mod controller;
 mod echo;
+mod failure_log;
 mod files;
 mod flow;
 mod locked;

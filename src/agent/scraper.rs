@@ -9,23 +9,20 @@
 //! - A target that cannot be scraped is left out, and told once, as long as it stays so.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use ingest::Path;
 use ingest::pull::{
     Assigned, Client, Clients, FailureLog, FetchError, Fetched, Fetching, Get, Rules,
     ScraperOptions, Target,
 };
-use parking_lot::Mutex;
 use shipper::HttpOptions;
 use shipper::fetch::{self, HeaderName};
 
+use super::failure_log::Failures;
 use crate::component::Scrape;
 
 /// Idle connections kept for each host: many targets may be paths of one.
@@ -265,35 +262,6 @@ fn status(code: u16, reason: &str) -> FetchError {
 impl Client for HttpClient {
     fn get<'g>(&'g self, get: Get<'g>) -> Fetching<'g> {
         Box::pin(self.fetch(get))
-    }
-}
-
-/// A file that gets a line for each scrape that fails.
-#[derive(Debug)]
-struct Failures(Mutex<File>);
-
-impl Failures {
-    fn open(path: &str) -> anyhow::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        let file = file.with_context(|| format!("scrape_failure_log_file {path:?}"))?;
-        Ok(Self(Mutex::new(file)))
-    }
-}
-
-impl FailureLog for Failures {
-    fn failed(&self, target: &Target, time_ms: i64, error: &str) {
-        let job = target.labels.iter().find(|(name, _)| name == "job");
-        let line = serde_json::json!({
-            "time_ms": time_ms,
-            "level": "ERROR",
-            "msg": error,
-            "job_name": job.map(|(_, job)| job),
-            "target": target.url,
-        });
-        let written = writeln!(self.0.lock(), "{line}");
-        if let Err(problem) = written {
-            tracing::warn!(%problem, "scrape_failure_log_file cannot be written");
-        }
     }
 }
 

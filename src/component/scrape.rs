@@ -60,7 +60,8 @@ pub(crate) fn read(r: &mut BodyReader<'_>) -> Scrape {
     let (interval, timeout) = read_times(r);
     let rules = read_rules(r);
     let clustering = r.block("clustering", |r| r.required::<bool>("enabled"));
-    refuse_unsupported(r);
+    // Metadata is always kept.
+    r.or("honor_metadata", false);
     Scrape {
         targets,
         forward_to,
@@ -129,7 +130,8 @@ fn read_rules(r: &mut BodyReader<'_>) -> Rules {
             value_bytes_max: r.or("label_value_length_limit", 0),
         },
         extra_metrics: r.or("extra_metrics", false),
-        strict: false,
+        zero_at_start: r.or("start_timestamp_zero_ingestion", false),
+        strict: r.or("strict", false),
     }
 }
 
@@ -219,16 +221,6 @@ fn read_fallback(r: &mut BodyReader<'_>) -> Option<Protocol> {
     found
 }
 
-/// What the reference has behind its experimental level and we do not have.
-fn refuse_unsupported(r: &mut BodyReader<'_>) {
-    // Metadata is always kept.
-    r.or("honor_metadata", false);
-    if r.or("start_timestamp_zero_ingestion", false) {
-        let message = "is not supported: start times are not written as samples";
-        r.refuse("start_timestamp_zero_ingestion", message);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use config::Scope;
@@ -306,10 +298,6 @@ mod tests {
                 "only where",
             ),
             ("  scrape_fallback_protocol = \"x\"\n", "is no protocol"),
-            (
-                "  start_timestamp_zero_ingestion = true\n",
-                "is not supported",
-            ),
             ("  clustering { }\n", "enabled"),
         ] {
             let message = load(body).unwrap_err();

@@ -46,6 +46,12 @@ impl Target {
         self.told.lock().unwrap().answer = Some(ok(body));
     }
 
+    /// Exposes this as OpenMetrics from now on.
+    pub(crate) fn expose_open_metrics(&self, body: &str) {
+        let answer = answer("application/openmetrics-text; version=1.0.0", body);
+        self.told.lock().unwrap().answer = Some(answer);
+    }
+
     /// Answers this from now on, as it stands here; nothing: it takes requests and never answers.
     pub(crate) fn answer(&self, answer: Option<&[u8]>) {
         self.told.lock().unwrap().answer = answer.map(<[u8]>::to_vec);
@@ -58,9 +64,13 @@ impl Target {
 }
 
 fn ok(body: &str) -> Vec<u8> {
+    answer("text/plain; version=0.0.4", body)
+}
+
+fn answer(content_type: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4\r\ncontent-length: {length}\r\n\r\n{body}"
+        "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
 }

@@ -46,7 +46,7 @@ impl Scrape<'_> {
 
     /// Whether a series of the last good scrape that is not there any more is told to be stale.
     fn is_tracked(&self, entry: &Entry) -> bool {
-        !entry.has_time() || !self.rules.honor_timestamps || self.rules.track_timestamps_staleness
+        !entry.keeps_time(self.rules.honor_timestamps) || self.rules.track_timestamps_staleness
     }
 
     /// Finds out about a body that is not as the last one was, and marks what is not in it any more.
@@ -70,7 +70,7 @@ impl Scrape<'_> {
         let mut has_duplicates = false;
         for entry in next.iter().filter(|entry| entry.series != 0) {
             let is_new = seen.insert(entry.series);
-            has_duplicates |= !is_new && !entry.has_time();
+            has_duplicates |= !is_new && !entry.keeps_time(self.rules.honor_timestamps);
         }
         seen.extend(histograms.iter().map(|(series, _)| *series));
         let now = seen.len();
@@ -119,6 +119,7 @@ impl Scrape<'_> {
 
     /// Of the samples of a series without times of their own only the first stays.
     pub(super) fn leave_out_duplicates(&mut self, batch: &mut Batch) {
+        let honors_time = self.rules.honor_timestamps;
         let Scratch { seen, next, .. } = &mut *self.scratch;
         seen.clear();
         let entries = match self.changed {
@@ -130,7 +131,8 @@ impl Scrape<'_> {
         batch.samples.retain(|sample| {
             let entry = entries.get(at);
             at += 1;
-            let is_twice = |entry: &Entry| !entry.has_time() && !seen.insert(sample.series.get());
+            let is_twice =
+                |entry: &Entry| !entry.keeps_time(honors_time) && !seen.insert(sample.series.get());
             !entry.is_some_and(is_twice)
         });
         let left_out = before - batch.samples.len();

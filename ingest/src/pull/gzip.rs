@@ -42,17 +42,16 @@ impl Default for Gunzip {
 }
 
 impl Gunzip {
-    /// Replaces what is in `out` by what `body` holds.
+    /// Replaces what is in `out` by what `body` holds. What is in it spares the zeros that would be written there.
     ///
     /// # Errors
-    /// It is no gzip, or holds more than `bytes_max`.
+    /// It is no gzip, or holds more than `bytes_max`. What is in `out` then means nothing.
     pub fn decompress(
         &mut self,
         body: &[u8],
         out: &mut Vec<u8>,
         bytes_max: usize,
     ) -> Result<(), Refused> {
-        out.clear();
         if body.len() < HEADER_BYTES_MIN + FOOTER_BYTES {
             return Err(Refused::Malformed);
         }

@@ -84,6 +84,11 @@ impl Entry {
         self.length & WITH_TIME != 0
     }
 
+    /// Whether it also keeps it.
+    pub(crate) const fn keeps_time(&self, honors_time: bool) -> bool {
+        self.has_time() && honors_time
+    }
+
     /// The type of the family around it.
     pub(crate) fn kind(&self) -> Kind {
         let number = self.length >> KIND_SHIFT & 7;

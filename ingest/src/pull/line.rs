@@ -43,6 +43,8 @@ pub struct Scraped {
     pub duplicates: usize,
     /// Stale markers.
     pub stale: usize,
+    /// Samples of 0 where a metric began to count.
+    pub starts: usize,
     /// Why it failed.
     pub error: Option<String>,
 }
@@ -93,6 +95,14 @@ impl ScrapeLine {
         self.go(None, time_ms)
     }
 
+    /// Other rules from now on.
+    pub fn change(&mut self, rules: Rules) {
+        if self.rules != rules {
+            self.memory.parse_again();
+        }
+        self.rules = rules;
+    }
+
     /// Forgets the bodies it saw; the series stay known.
     pub fn forget(&mut self) {
         self.memory = Memory::default();
@@ -136,6 +146,7 @@ impl ScrapeLine {
             parsed,
             duplicates,
             stale,
+            starts,
             ..
         } = counts;
         Ok(Scraped {
@@ -143,6 +154,7 @@ impl ScrapeLine {
             parsed,
             duplicates,
             stale,
+            starts,
             error,
         })
     }

@@ -19,6 +19,7 @@
 //! | `line` | bodies -> positions without a target, for benches |
 //! | `take` | what the parser found -> samples and records |
 //! | `merge` | exposed labels and those of the target -> labels of the series |
+//! | `starts` | since when metrics count -> samples of 0 there |
 //! | `ending` | this scrape beside the last -> stale markers |
 //! | `report` | how a scrape went -> `up` and its kind |
 //! | `families` | what targets say about families -> metadata |
@@ -44,6 +45,7 @@ pub(crate) mod pool;
 mod report;
 pub(crate) mod schedule;
 mod scrape;
+mod starts;
 mod stats;
 mod take;
 mod target;

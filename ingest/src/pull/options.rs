@@ -122,7 +122,9 @@ pub struct Rules {
     pub labels: LabelLimits,
     /// Three more series that tell how scrapes went.
     pub extra_metrics: bool,
-    /// OpenMetrics must be as its specification says.
+    /// Series that say since when they count get a sample of 0 there.
+    pub zero_at_start: bool,
+    /// OpenMetrics must be as its specification says, also where Prometheus takes more.
     pub strict: bool,
 }
 
@@ -153,6 +155,7 @@ impl Default for Rules {
             target_limit: 0,
             labels: LabelLimits::default(),
             extra_metrics: false,
+            zero_at_start: false,
             strict: false,
         }
     }
@@ -221,15 +224,18 @@ impl Rules {
         }
     }
 
-    /// Whether a sample cannot be understood without the family it is of.
-    pub(crate) const fn needs_families(&self) -> bool {
-        self.type_and_unit_labels || self.convert_to_nhcb || self.strict
+    /// Whether a sample of this format cannot be understood without the lines around it.
+    pub(crate) fn needs_families(&self, format: Format) -> bool {
+        let is_openmetrics = format == Format::OpenMetrics;
+        self.type_and_unit_labels
+            || self.convert_to_nhcb
+            || (is_openmetrics && (self.strict || self.zero_at_start))
     }
 
     pub(crate) const fn parse_options(&self) -> ParseOptions {
         ParseOptions {
             strict: self.strict,
-            skip_created: false,
+            skip_created: self.zero_at_start,
             classic_histograms: self.classic_histograms || !self.native_histograms,
             native_histograms: self.native_histograms,
         }

@@ -70,14 +70,14 @@ impl Puller {
         }
     }
 
+    /// A buffer with whatever was in it.
     fn buffer(&self) -> Vec<u8> {
         self.buffers.borrow_mut().pop().unwrap_or_default()
     }
 
-    fn give_back(&self, mut buffer: Vec<u8>) {
+    fn give_back(&self, buffer: Vec<u8>) {
         let mut spare = self.buffers.borrow_mut();
         if spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
-            buffer.clear();
             spare.push(buffer);
         }
     }
@@ -245,6 +245,7 @@ impl Scraper {
         let terms = self.terms.borrow().clone();
         let started = self.puller.clock.monotonic();
         let (mut raw, mut text) = (self.puller.buffer(), self.puller.buffer());
+        raw.clear();
         let fetched = self.fetch(target, &terms, (&mut raw, &mut text)).await;
         self.until_caught_up(target.timeout).await;
         let now = self.puller.clock.monotonic();
@@ -278,8 +279,9 @@ impl Scraper {
         if let (Some(failures), Some(error)) = (&terms.failures, &ended.error) {
             failures.failed(target, time_ms, error);
         }
-        self.puller.give_back(raw);
+        // The last one is the first that is taken again: each is as large then as it is to be.
         self.puller.give_back(text);
+        self.puller.give_back(raw);
         LastScrape {
             samples: ended.counts.followed + ended.counts.parsed,
             error: ended.error,
@@ -423,7 +425,7 @@ impl Scraper {
                     "what is scraped is dropped"
                 );
             }
-            ended.counts.stale = 0;
+            (ended.counts.stale, ended.counts.starts) = (0, 0);
             ended.error.get_or_insert(why);
         }
         if self.is_dropping.replace(is_dropped) && !is_dropped {

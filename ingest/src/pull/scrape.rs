@@ -22,6 +22,7 @@ use super::known::{Entry, Known, Line, Reading, Texts, line_of};
 use super::merge::Merge;
 use super::options::Rules;
 use super::report::{NAMES, Report};
+use super::starts::{Since, Starts, Window};
 use super::stats::ScrapeFailure;
 use super::target::Target;
 use crate::append::{Door, Failure, Source};
@@ -51,6 +52,7 @@ pub(crate) struct Scratch {
     pub(super) merge: Merge,
     pub(super) next: Vec<Entry>,
     pub(super) seen: HashSet<u32, RandomState>,
+    pub(super) starts: Starts,
 }
 
 /// What is remembered of a target between scrapes.
@@ -67,6 +69,8 @@ pub(crate) struct Memory {
     pub(super) is_tracking: bool,
     /// The series that tell how scrapes went, and what they stand for.
     pub(super) report: [(u32, u64); NAMES.len()],
+    /// What was written of the target until when, whichever ways it went.
+    pub(super) since: Since,
 }
 
 /// One scrape on its way into a batch.
@@ -93,6 +97,8 @@ pub(crate) struct Scrape<'s> {
     pub(super) report_count: usize,
     pub(super) is_unchanged: bool,
     pub(super) tail: (u64, usize),
+    /// Which starts of metrics are told.
+    pub(super) window: Window,
     /// What is to be remembered where the body is not as the last one was.
     pub(super) changed: Option<Changed>,
 }
@@ -116,6 +122,8 @@ pub(crate) struct Counts {
     pub(crate) duplicates: usize,
     /// Stale markers.
     pub(crate) stale: usize,
+    /// Samples of 0 where a metric began to count.
+    pub(crate) starts: usize,
     /// Whether the limit of samples was exceeded.
     pub(crate) is_over_sample_limit: bool,
     /// Whether a limit on labels was exceeded.
@@ -155,6 +163,7 @@ impl Memory {
         if self.paths != paths {
             *self = Self {
                 paths,
+                since: self.since,
                 ..Self::default()
             };
         }
@@ -176,6 +185,8 @@ impl<'s> Scrape<'s> {
         let format = body
             .as_ref()
             .map_or_else(|_| Format::default(), |body| body.1);
+        let after_ms = memory.since.begin(time_ms, target.interval);
+        let after_ms = rules.zero_at_start.then_some(after_ms);
         Self {
             body: body.map(|body| body.0),
             format,
@@ -198,6 +209,7 @@ impl<'s> Scrape<'s> {
             report_count: 0,
             is_unchanged: false,
             tail: (0, 0),
+            window: Window::new(after_ms, time_ms),
             changed: None,
         }
     }
@@ -225,6 +237,11 @@ impl<'s> Scrape<'s> {
     /// at the next scrape still.
     pub(crate) fn ended(self, is_appended: bool) -> Ended {
         if is_appended {
+            match self.error {
+                None => self.memory.since.wrote(self.window.latest_ms),
+                Some(_) if self.memory.is_tracking => self.memory.since.wrote(self.time_ms),
+                Some(_) => {}
+            }
             self.memory.is_tracking = self.error.is_none();
             if let Some(changed) = self.changed {
                 self.memory.take(changed, &self.scratch.next, self.tail);
@@ -270,6 +287,11 @@ impl Source for Scrape<'_> {
     }
 
     fn settle(&mut self, front: &impl Front, batch: &mut Batch) {
+        let Scratch { starts, seen, .. } = &mut *self.scratch;
+        if self.error.is_some() {
+            starts.clear();
+        }
+        starts.resolve(batch, seen);
         if self.error.is_some() {
             self.scratch.seen.clear();
             if self.memory.is_tracking {
@@ -293,6 +315,7 @@ impl Source for Scrape<'_> {
             sample.value_bits = value.to_bits();
             *known = (sample.series.get(), front.identity(sample.series.get()));
         }
+        self.counts.starts = self.scratch.starts.write(batch);
     }
 }
 
@@ -304,6 +327,7 @@ impl Scrape<'_> {
             honors_time: self.rules.honor_timestamps,
         };
         self.scratch.next.clear();
+        self.scratch.starts.clear();
         if !self.is_text() {
             self.parse((0, None), reading, door, batch)?;
         } else if !self.read_on(reading, door, batch)? {
@@ -466,7 +490,7 @@ impl Scrape<'_> {
 impl Scrape<'_> {
     /// Whether the next body can be read as this one but for its values.
     pub(super) fn is_text(&self) -> bool {
-        self.format != Format::Protobuf && !self.rules.needs_families()
+        self.format != Format::Protobuf && !self.rules.needs_families(self.format)
     }
 }
 

@@ -67,6 +67,7 @@ pub struct ScraperStats {
     samples_parsed: AtomicU64,
     duplicates: AtomicU64,
     stale_markers: AtomicU64,
+    start_samples: AtomicU64,
     /// Samples and stale markers that the log did not take.
     dropped: AtomicU64,
     body_bytes: AtomicU64,
@@ -91,6 +92,8 @@ pub struct ScraperSnapshot {
     pub duplicates: u64,
     /// Stale markers.
     pub stale_markers: u64,
+    /// Samples of 0 where a metric began to count.
+    pub start_samples: u64,
     /// Samples that the log did not take.
     pub dropped: u64,
     /// Bytes of bodies, decompressed.
@@ -131,6 +134,7 @@ impl ScraperStats {
         add(&self.samples_parsed, counts.parsed);
         add(&self.duplicates, counts.duplicates);
         add(&self.stale_markers, counts.stale);
+        add(&self.start_samples, counts.starts);
         add(&self.body_bytes, body_bytes);
     }
 
@@ -170,6 +174,7 @@ impl ScraperStats {
             samples_parsed: get(&self.samples_parsed),
             duplicates: get(&self.duplicates),
             stale_markers: get(&self.stale_markers),
+            start_samples: get(&self.start_samples),
             dropped: get(&self.dropped),
             body_bytes: get(&self.body_bytes),
             late: get(&self.late),

@@ -36,6 +36,11 @@ impl Scrape<'_> {
             timestamp_ms,
             value_bits: sample.value.to_bits(),
         });
+        if let Some(start_ms) = self.window.start(sample.start_ms, timestamp_ms)
+            && self.is_count(reading.body)
+        {
+            self.scratch.starts.sample(start_ms, batch);
+        }
         let exemplars = sample.has_exemplar.then_some(timestamp_ms);
         self.resolve(reading.body, brought, exemplars, (&mut *door, &mut *batch))?;
         let series = batch.samples.last().map_or(0, |sample| sample.series.get());
@@ -55,13 +60,18 @@ impl Scrape<'_> {
         self.counts.parsed += 1;
         let own = histogram.timestamp_ms.filter(|_| reading.honors_time);
         let timestamp_ms = own.unwrap_or(reading.time_ms);
+        let told = self.window.start(histogram.start_ms, timestamp_ms);
         let Scratch {
-            parser, converter, ..
-        } = &*self.scratch;
+            parser,
+            converter,
+            starts,
+            ..
+        } = &mut *self.scratch;
         let exposed = converter.histogram(parser);
+        let told = told.filter(|_| !exposed.is_gauge);
         let (schema_max, buckets_max) =
             (self.rules.native_schema_max, self.rules.native_bucket_limit);
-        let start = batch.made.len();
+        let start;
         if schema_max.is_some() || buckets_max > 0 {
             let mut reduced = exposed.clone();
             if !reduced.reduce(schema_max, buckets_max) {
@@ -70,8 +80,16 @@ impl Scrape<'_> {
                     "more than {buckets_max} buckets in a native histogram"
                 ));
             }
+            if let Some(start_ms) = told {
+                starts.histogram(start_ms, &reduced, batch);
+            }
+            start = batch.made.len();
             reduced.append_message(timestamp_ms, &mut batch.made);
         } else {
+            if let Some(start_ms) = told {
+                starts.histogram(start_ms, exposed, batch);
+            }
+            start = batch.made.len();
             exposed.append_message(timestamp_ms, &mut batch.made);
         }
         let brought = Brought {
@@ -85,6 +103,16 @@ impl Scrape<'_> {
         });
         let exemplars = histogram.has_exemplar.then_some(timestamp_ms);
         self.resolve(reading.body, brought, exemplars, (door, batch))
+    }
+
+    /// Whether the sample that was parsed last counts: quantiles do not, though their summary does.
+    fn is_count(&self, body: &[u8]) -> bool {
+        let parser = &self.scratch.parser;
+        let mut labels = parser.labels(body);
+        match parser.state(body).last_type {
+            Kind::Summary => !labels.any(|(name, _)| name == b"quantile"),
+            kind => kind.has_start(),
+        }
     }
 
     /// Finds the series of what was parsed last, or notes it as new. With its exemplars, whose time is the one

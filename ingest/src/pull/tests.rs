@@ -1,11 +1,15 @@
 //! Turns bodies, one after the other, into what is in the log then.
 
+mod openmetrics;
+mod starts;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use labels::relabel::{Action, RuleOptions};
-use wal::{Store, StoreOptions};
+use prost::Message;
+use wal::{RecordKind, Store, StoreOptions};
 
 use super::line::{ScrapeLine, Scraped};
 use super::options::Rules;
@@ -15,6 +19,7 @@ use crate::decode::exposition::Format;
 use crate::decode::labels::{LabelLimits, labels_of};
 use crate::options::Path;
 use crate::paths::Stage;
+use crate::proto::Histogram;
 
 const STALE: &str = "stale";
 
@@ -119,33 +124,30 @@ impl Bench {
     }
 
     fn all(&mut self) -> Vec<String> {
+        self.everything().0
+    }
+
+    /// Samples, and native histograms by their series.
+    fn everything(&mut self) -> (Vec<String>, Vec<(String, Histogram)>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
         let mut durable = self.store.durable();
-        let last = self
-            .line
-            .positions()
-            .iter()
-            .max()
-            .copied()
-            .unwrap_or_default();
+        let positions = self.line.positions().iter();
+        let last = positions.max().copied().unwrap_or_default();
         runtime.block_on(durable.reached(last)).unwrap();
-        let (mut lines, mut samples) = (Vec::new(), Vec::new());
+        let (mut lines, mut histograms, mut samples) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(frame) = self.tail.next().unwrap() {
             samples.clear();
-            frame.samples(&mut samples).unwrap();
-            for sample in &samples {
-                let guard = self.store.series().guard();
-                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-                let (mut name, mut others) = (String::new(), Vec::new());
-                for (label, value) in labels_of(guard.labels(sample.series)) {
-                    match (label, value) {
-                        (b"__name__", value) => name = text(value),
-                        (b"job", b"j") | (b"instance", b"h:1") => {}
-                        (label, value) => others.push(format!("{}={}", text(label), text(value))),
-                    }
+            let guard = self.store.series().guard();
+            for record in frame.samples(&mut samples).unwrap() {
+                let record = record.unwrap();
+                if record.kind == RecordKind::Histogram {
+                    let histogram = Histogram::decode(record.bytes).unwrap();
+                    histograms.push((shown(guard.labels(record.series)), histogram));
                 }
+            }
+            for sample in &samples {
                 let value = match sample.value_bits {
                     STALE_BITS => STALE.to_owned(),
                     bits => f64::from_bits(bits).to_string(),
@@ -154,11 +156,26 @@ impl Bench {
                     time if time == self.time_ms => String::new(),
                     time => format!("@{time}"),
                 };
-                lines.push(format!("{name}{{{}}} {value}{time}", others.join(",")));
+                let series = shown(guard.labels(sample.series));
+                lines.push(format!("{series} {value}{time}"));
             }
         }
-        lines
+        (lines, histograms)
     }
+}
+
+/// `name{labels}` without those of the target.
+fn shown(canonical: &[u8]) -> String {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (mut name, mut others) = (String::new(), Vec::new());
+    for (label, value) in labels_of(canonical) {
+        match (label, value) {
+            (b"__name__", value) => name = text(value),
+            (b"job", b"j") | (b"instance", b"h:1") => {}
+            (label, value) => others.push(format!("{}={}", text(label), text(value))),
+        }
+    }
+    format!("{name}{{{}}}", others.join(","))
 }
 
 fn is_report(line: &str) -> bool {
@@ -412,25 +429,6 @@ fn an_exemplar_is_taken_once() {
     assert_eq!(exemplars(plain, &mut bench), (0, 2, 0));
     // One that comes where there was none.
     assert_eq!(exemplars(body("z", 5), &mut bench).0, 1);
-}
-
-#[test]
-fn an_open_metrics_body_without_its_end_is_none() {
-    let mut bench = Bench::new(Rules::default());
-    let body = "# TYPE a gauge\na 1\nb 2\n# EOF\n";
-    assert_eq!(
-        bench.scrape_as(body.as_bytes(), Format::OpenMetrics),
-        taken(0, 2)
-    );
-    for cut in 1..body.len() {
-        let scraped = bench.scrape_as(&body.as_bytes()[..cut], Format::OpenMetrics);
-        // The newline behind the end may be missing.
-        assert_eq!(scraped.error.is_none(), cut == body.len() - 1, "{cut}");
-    }
-    assert_eq!(
-        bench.scrape_as(body.as_bytes(), Format::OpenMetrics),
-        taken(2, 0)
-    );
 }
 
 #[test]

@@ -109,7 +109,7 @@ prometheus.remote_write "out" {
                 ),
                 (
                     "scrape_failure_log_file",
-                    "A file that gets a line of JSON for each scrape that fails.",
+                    "A file that gets a line of JSON for each scrape that fails. Nothing rotates it.",
                 ),
                 (
                     "scrape_fallback_protocol",
@@ -129,7 +129,16 @@ prometheus.remote_write "out" {
                     "Most time of a scrape; not more than the interval.",
                 ),
                 ("scheme", "`http` or `https`."),
-                ("start_timestamp_zero_ingestion", "Not supported."),
+                (
+                    "start_timestamp_zero_ingestion",
+                    "Whether counters, histograms and summaries that say since when they count (OpenMetrics in \
+                     `_created` lines, which are then no series; protobuf) get a sample of 0 there.",
+                ),
+                (
+                    "strict",
+                    "Whether OpenMetrics has to be what its specification says, also where Prometheus takes more: a \
+                     body that is not fails the scrape. The other formats are read as ever.",
+                ),
                 (
                     "target_limit",
                     "Most targets. With more every scrape fails. 0: any number.",

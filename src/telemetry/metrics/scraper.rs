@@ -54,6 +54,11 @@ fn collect_counters(group: &mut Group<'_>, now: ScraperSnapshot) {
             now.stale_markers,
         ),
         (
+            "penstock_scrape_start_samples",
+            "Samples of 0 written where a metric began to count",
+            now.start_samples,
+        ),
+        (
             "penstock_scrape_dropped_samples",
             "Samples that the log did not take",
             now.dropped,

@@ -88,7 +88,7 @@ impl Kind {
     }
 
     /// Whether its samples count from a start on.
-    pub(super) fn has_start(self) -> bool {
+    pub(crate) fn has_start(self) -> bool {
         matches!(self, Self::Counter | Self::Histogram | Self::Summary)
     }
 

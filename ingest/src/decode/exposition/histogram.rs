@@ -13,6 +13,10 @@ use crate::decode::wire::append_varint;
 /// The schema of histograms with custom buckets.
 pub(super) const CUSTOM_SCHEMA: i32 = -53;
 
+/// Reset hints: it began anew; it may go down.
+const HINT_RESET: u64 = 1;
+const HINT_GAUGE: u64 = 3;
+
 /// A native histogram without labels and timestamp.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Histogram {
@@ -152,6 +156,23 @@ impl Histogram {
 
     /// Appends the `Histogram` message of remote write 1.0.
     pub fn append_message(&self, timestamp_ms: i64, out: &mut Vec<u8>) {
+        let hint = if self.is_gauge { HINT_GAUGE } else { 0 };
+        self.append_hinted(timestamp_ms, hint, out);
+    }
+
+    /// Appends the message of an empty histogram of the same kind, for when this one began to count.
+    pub fn append_start(&self, start_ms: i64, out: &mut Vec<u8>) {
+        let empty = Self {
+            is_float: self.is_float,
+            schema: self.schema,
+            zero_threshold: self.zero_threshold,
+            custom_values: self.custom_values.clone(),
+            ..Self::default()
+        };
+        empty.append_hinted(start_ms, HINT_RESET, out);
+    }
+
+    fn append_hinted(&self, timestamp_ms: i64, hint: u64, out: &mut Vec<u8>) {
         // Which of the two counts is there says what kind of histogram it is, also when it is 0.
         if self.is_float {
             double(out, 2, self.count_float);
@@ -170,7 +191,7 @@ impl Histogram {
         }
         self.negative.append(out, [8, 9, 10]);
         self.positive.append(out, [11, 12, 13]);
-        varint_field(out, 14, if self.is_gauge { 3 } else { 0 });
+        varint_field(out, 14, hint);
         varint_field(out, 15, timestamp_ms.cast_unsigned());
         packed_doubles(out, 16, &self.custom_values);
     }

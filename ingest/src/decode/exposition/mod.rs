@@ -61,7 +61,7 @@ mod protobuf;
 mod resolution;
 mod strict;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 
 use std::ops::Range;

@@ -139,7 +139,7 @@ pub(super) fn shown(parser: &Parser, body: &[u8], entry: &Entry) -> String {
 }
 
 /// Where captured bodies are, if they are here.
-pub(super) fn corpus() -> Option<PathBuf> {
+pub(crate) fn corpus() -> Option<PathBuf> {
     let given = std::env::var_os("PENSTOCK_CORPUS").map(PathBuf::from);
     let path = given
         .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus"));
@@ -151,7 +151,7 @@ pub(super) fn corpus() -> Option<PathBuf> {
 }
 
 /// The bytes of a file of the corpus, without compression.
-pub(super) fn bytes_of(file: &str) -> Vec<u8> {
+pub(crate) fn bytes_of(file: &str) -> Vec<u8> {
     let bytes = std::fs::read(corpus().unwrap().join(file)).unwrap();
     if !file.ends_with(".gz") {
         return bytes;
@@ -168,7 +168,7 @@ pub(super) fn json_of(file: &str) -> Value {
 }
 
 /// The entries of the manifest of one folder.
-pub(super) fn listed(folder: &str) -> Vec<Value> {
+pub(crate) fn listed(folder: &str) -> Vec<Value> {
     let manifest = json_of("manifest.json");
     let all = manifest["entries"].as_array().unwrap().clone();
     let is_inside =
