@@ -164,6 +164,11 @@ fn collect_store_counters(group: &mut Group<'_>, stats: &wal::StoreStats) {
             &stats.segments_reclaimed,
         ),
         (
+            "penstock_wal_segments_recycled",
+            "Segments that went into the file of one removed",
+            &stats.segments_recycled,
+        ),
+        (
             "prometheus_remote_write_wal_samples_appended",
             "Samples appended",
             &stats.samples,

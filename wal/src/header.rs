@@ -29,7 +29,8 @@ pub(crate) mod field {
     pub(crate) const PREVIOUS_END: usize = SALT + 8;
     pub(crate) const CREATED_MS: usize = PREVIOUS_END + 8;
     pub(crate) const RECORDS_BEFORE: usize = CREATED_MS + 8;
-    pub(crate) const CRC: usize = RECORDS_BEFORE + 8 + 12;
+    pub(crate) const RECYCLED: usize = RECORDS_BEFORE + 8;
+    pub(crate) const CRC: usize = RECYCLED + 4 + 8;
     pub(crate) const END: usize = CRC + 4;
     /// Where the second copy stands.
     pub(crate) const COPY: usize = 2048;
@@ -50,6 +51,8 @@ pub(crate) struct FileHeader {
     pub(crate) created_ms: i64,
     /// Where `previous_end` is set: records of all frames before it, since the birth of the store.
     pub(crate) records_before: u64,
+    /// Whether the file held another segment before: what stands behind the last frame is of that one.
+    pub(crate) is_recycled: bool,
 }
 
 impl FileHeader {
@@ -69,6 +72,7 @@ impl FileHeader {
             self.created_ms.cast_unsigned(),
         );
         put_u64(&mut copy, field::RECORDS_BEFORE, self.records_before);
+        put_u32(&mut copy, field::RECYCLED, self.is_recycled.into());
         let crc = crc32fast::hash(&copy[..field::CRC]);
         put_u32(&mut copy, field::CRC, crc);
         let mut page = vec![0; FILE_HEADER_BYTES];
@@ -122,6 +126,7 @@ impl FileHeader {
             previous_end: get_u64(copy, field::PREVIOUS_END),
             created_ms: get_u64(copy, field::CREATED_MS).cast_signed(),
             records_before: get_u64(copy, field::RECORDS_BEFORE),
+            is_recycled: get_u32(copy, field::RECYCLED) != 0,
         })
     }
 }
@@ -144,6 +149,7 @@ mod tests {
             previous_end: 99,
             created_ms: -5,
             records_before: 12,
+            is_recycled: true,
         }
     }
 

@@ -71,6 +71,9 @@ pub(crate) fn step(shared: &Arc<Shared>) {
         tracing::error!(%error, "cannot save positions or remove segments; trying again");
     }
     keeper.roll_idle_segment(shared);
+    if let Err(error) = shared.segments.trim_spare() {
+        tracing::warn!(%error, "cannot remove a file kept for the next segment");
+    }
     prepare(shared);
     if let Err(error) = shared.series.prepare() {
         // Who needs it tries again, and tells the operator.
@@ -257,7 +260,7 @@ fn relieve(shared: &Arc<Shared>) -> bool {
     if let Err(error) = freed {
         tracing::error!(%error, "cannot remove a delivered segment");
     }
-    if shared.quota.used() < before {
+    if shared.quota.used() < before || shared.segments.has_spare() {
         return true;
     }
     let on_full = shared.live.lock().on_full;
@@ -275,7 +278,8 @@ fn relieve(shared: &Arc<Shared>) -> bool {
 /// # Errors
 /// [`Error::Full`] at the quota or on a full disk, else what the system said.
 fn prepare_one(shared: &Arc<Shared>) -> Result<(), Error> {
-    if !shared.quota.has_room(shared.segments.segment_bytes()) {
+    let segments = &shared.segments;
+    if !segments.has_spare() && !shared.quota.has_room(segments.segment_bytes()) {
         return Err(Error::Full {
             reason: FullReason::Segments,
         });
@@ -291,10 +295,11 @@ fn prepare_one(shared: &Arc<Shared>) -> Result<(), Error> {
         previous_end,
         now_ms: shared.clock.unix_ms(),
     };
-    let segment = shared
-        .segments
+    let segment = segments
         .prepare(begin)
         .map_err(|e| e.or_full(FullReason::Segments))?;
+    let recycled = u64::from(segment.header.is_recycled);
+    StoreStats::add(&shared.stats.segments_recycled, recycled);
     let mut reserve = shared.reserve.lock();
     reserve.prepared.push_back(Prepared {
         id,

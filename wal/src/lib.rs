@@ -49,6 +49,7 @@ mod random;
 mod reader;
 mod record;
 mod recover;
+mod recycle;
 mod segment;
 mod series;
 mod stats;

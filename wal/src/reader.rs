@@ -17,9 +17,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::Position;
-use crate::bytes::next_nonzero;
+use crate::bytes::next_magic;
 use crate::error::Error;
-use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use crate::frame::{FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader};
 use crate::fs::{Disk, DiskFile};
 use crate::header::FILE_HEADER_BYTES;
 use crate::segment::Segment;
@@ -112,8 +112,7 @@ impl FrameReader {
             }
             let window_end = self.window_end(at);
             let window = self.bytes(at, window_end, limit)?;
-            match next_nonzero(window, 0) {
-                // A header begins with its magic, so none begins here.
+            match next_magic(window, FRAME_MAGIC) {
                 None => at = at.plus((window.len() & !7) as u64),
                 Some(skip) => {
                     at = at.plus(skip as u64);

@@ -6,8 +6,9 @@
 //! - The log goes on at a position beyond every one that was ever handed out.
 //!
 //! # Failure
-//! A segment without a readable header or frame goes to `quarantine/` unless it holds zeros only; then
-//! it was prepared in advance, or creating it was interrupted, and it is removed.
+//! A segment without a readable header or frame goes to `quarantine/` unless it holds zeros only, or
+//! what the file held before it was used again; then it was prepared in advance, or creating it was
+//! interrupted, and it is removed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::fs::Disk;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, SEGMENT_MAGIC};
 use crate::ledger::read_whole;
 use crate::reader::{FrameReader, Look, read_header_page};
+use crate::recycle::{SPARE_EXTENSION, is_unwritten};
 use crate::segment::{Segment, Segments};
 use crate::{Error, Mark, Position, dir, quarantine};
 
@@ -77,6 +79,9 @@ pub(crate) fn recover(
         next_id += 1;
     }
     let mut end = None;
+    for (_, spare) in dir::numbered(places.segments, SPARE_EXTENSION)? {
+        disk.remove(&spare).map_err(Error::io("remove", &spare))?;
+    }
     for ((id, _), path) in dir::numbered(places.segments, "seg")?.into_iter().rev() {
         next_id = next_id.max(id + 1);
         let segment = match read_header(disk, &path) {
@@ -95,8 +100,7 @@ pub(crate) fn recover(
         records = records.max(Some(segment.header.records_before));
         let segment = Arc::new(segment);
         if end.is_none() {
-            let nothing = disk.next_data(&segment.file, FILE_HEADER_BYTES as u64);
-            if matches!(nothing, Ok(None)) {
+            if is_unwritten(disk, &segment.file, &segment.header) {
                 // Prepared ahead and never written to.
                 disk.remove(&path).map_err(Error::io("remove", &path))?;
                 continue;
@@ -106,7 +110,12 @@ pub(crate) fn recover(
             end = found.map(|found| found.position);
             let Some(found) = found else {
                 // No frame here or later knew anything in it to be durable: torn, not lost.
-                set_aside(disk, &path, places, FILE_HEADER_BYTES)?;
+                // What a recycled file holds besides was delivered long ago.
+                let from = match segment.header.is_recycled {
+                    true => usize::MAX,
+                    false => FILE_HEADER_BYTES,
+                };
+                set_aside(disk, &path, places, from)?;
                 continue;
             };
             records = records.max(Some(found.records));
@@ -196,6 +205,9 @@ pub(crate) fn log_end(disk: &Arc<dyn Disk>, segment: &Arc<Segment>) -> Result<Op
             position: at,
             records: header.records_after(),
         });
+    }
+    if segment.header.is_recycled {
+        return Ok(found);
     }
     let rest = reader.range(at, at.plus(FILE_HEADER_BYTES as u64).min(limit))?;
     if rest.iter().any(|&b| b != 0) {

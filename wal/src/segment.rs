@@ -1,4 +1,4 @@
-//! Turns segment ids into files: prepared ahead, found by position, removed when acked.
+//! Turns segment ids into files: prepared ahead, found by position, removed or used again when acked.
 //!
 //! A segment is one file, unless writing that failed: then it goes on in a file of the next generation.
 //!
@@ -9,10 +9,9 @@
 //!
 //! # Failure
 //! A segment that cannot be prepared (disk full) is simply not there: appends are refused until one
-//! is. Readers that still map a removed segment keep reading it.
+//! is. A removed segment that somebody still reads is not used again: its file stays until it is closed.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use crate::chunk::create_with_header;
 use crate::fs::{Disk, DiskFile};
 use crate::header::{FILE_HEADER_BYTES, FileHeader, SEGMENT_MAGIC};
 use crate::quota::Quota;
+use crate::recycle::Spare;
 use crate::{Error, Mark, Position};
 
 /// What the system counts space in.
@@ -119,6 +119,8 @@ pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     quota: Arc<Quota>,
     files: Mutex<BTreeMap<FileKey, Arc<Segment>>>,
+    /// A file that the next segment goes into. Filled, used and removed by the keeper.
+    spare: Spare,
     /// Whether a file was removed and may come back. Written by the keeper.
     removal_is_loose: AtomicBool,
 }
@@ -137,6 +139,7 @@ impl Segments {
             disk,
             quota,
             files,
+            spare: Spare::default(),
             removal_is_loose: AtomicBool::new(false),
         }
     }
@@ -146,7 +149,13 @@ impl Segments {
         let mut files = self.files.lock();
         change(&mut files);
         let bytes = |segment: &Arc<Segment>| segment.disk_bytes.load(Ordering::Relaxed);
-        self.quota.set_segments(files.values().map(bytes).sum());
+        let spare = if self.spare.is_none() {
+            0
+        } else {
+            self.segment_bytes
+        };
+        self.quota
+            .set_segments(files.values().map(bytes).sum::<u64>() + spare);
     }
 
     pub(crate) const fn segment_bytes(&self) -> u64 {
@@ -164,7 +173,7 @@ impl Segments {
     /// What the system said.
     pub(crate) fn prepare(&self, begin: Begin) -> Result<Arc<Segment>, Error> {
         let end = begin.previous_end.unwrap_or_default();
-        let header = FileHeader {
+        let mut header = FileHeader {
             magic: SEGMENT_MAGIC,
             generation: begin.generation,
             id: begin.id,
@@ -173,9 +182,20 @@ impl Segments {
             previous_end: end.position.get(),
             created_ms: begin.now_ms,
             records_before: end.records,
+            is_recycled: begin.generation == 0 && self.has_spare(),
         };
         let path = segment_path(&self.dir, (begin.id, begin.generation));
-        let file = create_with_header(&self.disk, &path, &header)?;
+        let recycled = match header.is_recycled {
+            true => self.spare.recycle(&self.disk, &path, &header),
+            false => None,
+        };
+        let file = match recycled {
+            Some(file) => file,
+            None => {
+                header.is_recycled = false;
+                create_with_header(&self.disk, &path, &header)?
+            }
+        };
         let segment = Arc::new(Segment::new(header, file));
         // Counts in full even where its space cannot be taken ahead.
         segment
@@ -257,13 +277,18 @@ impl Segments {
     }
 
     /// Gives back the space behind `end`, where this file's last frame ends and nothing was ever
-    /// written.
+    /// written, or only what is of an older segment.
     pub(crate) fn give_back_rest(&self, segment: &Arc<Segment>, end: Position) {
         let from = segment.offset_of(end).next_multiple_of(PAGE_BYTES);
         let to = segment.header.file_bytes;
-        let is_unused =
-            |from| Ok::<_, io::Error>(self.disk.next_data(&segment.file, from)?.is_none());
-        let given = is_unused(from)
+        let is_unused = match segment.header.is_recycled {
+            true => Ok(true),
+            false => self
+                .disk
+                .next_data(&segment.file, from)
+                .map(|data| data.is_none()),
+        };
+        let given = is_unused
             .and_then(|unused| Ok(unused && self.disk.give_back(&segment.file, from, to)?));
         match given {
             Ok(true) => {
@@ -297,8 +322,65 @@ impl Segments {
         end
     }
 
+    /// Whether the next segment needs no new space.
+    pub(crate) fn has_spare(&self) -> bool {
+        // What was removed last may come back: nothing of it may be overwritten.
+        !self.spare.is_none() && !self.removal_is_loose.load(Ordering::Relaxed)
+    }
+
+    /// Removes the file kept for the next segment unless there is room for another one: what else
+    /// needs the space goes first.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn trim_spare(&self) -> Result<(), Error> {
+        if self.spare.is_none() || self.quota.has_room(self.segment_bytes) {
+            return Ok(());
+        }
+        self.remove_spare()
+    }
+
+    /// Removes the file kept for the next segment.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn remove_spare(&self) -> Result<(), Error> {
+        let removed = self.spare.remove(&self.disk);
+        self.change(|_| ());
+        removed
+    }
+
+    /// Takes a file out of the set to use it again; false, and nothing is changed, if it cannot be.
+    fn try_keep(&self, segment: &Arc<Segment>) -> bool {
+        let (id, generation) = segment.key();
+        let is_whole = segment.disk_bytes.load(Ordering::Relaxed) == self.segment_bytes;
+        if !self.spare.is_none() || generation > 0 || !is_whole {
+            return false;
+        }
+        if !self.quota.has_room(self.segment_bytes) {
+            return false;
+        }
+        {
+            let mut files = self.files.lock();
+            let goes_on = files.range((id, 1)..=(id, u32::MAX)).next().is_some();
+            // The set's and the caller's: nobody else reads it, and nobody can begin to.
+            if goes_on || Arc::strong_count(segment) > 2 {
+                return false;
+            }
+            files.remove(&segment.key());
+        }
+        let kept = self.spare.keep(&self.disk, segment.file.path());
+        if let Err(error) = &kept {
+            tracing::warn!(%error, "cannot be kept for the next segment");
+            self.insert(segment.clone());
+        }
+        self.change(|_| ());
+        kept.is_ok()
+    }
+
     /// Removes the segments before `keep`, durably and one by one: the log on disk has no gap, and
-    /// what they named is free when this returns. How many were removed.
+    /// what they named is free when this returns. One of them may be kept as a file for the next
+    /// segment. How many were removed.
     ///
     /// # Errors
     /// What the system said; what was removed until then is gone from the set.
@@ -313,10 +395,12 @@ impl Segments {
             let Some(segment) = self.first_from(0).filter(|s| s.header.id < keep) else {
                 return Ok(removed);
             };
-            let path = segment.file.path();
-            self.disk.remove(path).map_err(Error::io("remove", path))?;
+            if !self.try_keep(&segment) {
+                let path = segment.file.path();
+                self.disk.remove(path).map_err(Error::io("remove", path))?;
+                self.change(|files| drop(files.remove(&segment.key())));
+            }
             self.removal_is_loose.store(true, Ordering::Relaxed);
-            self.change(|files| drop(files.remove(&segment.key())));
             removed += 1;
         }
     }

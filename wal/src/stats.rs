@@ -70,6 +70,8 @@ pub struct StoreStats {
     pub refused: AtomicU64,
     /// Segments removed because every endpoint was past them.
     pub segments_reclaimed: AtomicU64,
+    /// Segments that went into the file of one reclaimed.
+    pub segments_recycled: AtomicU64,
     /// Series given up as idle.
     pub series_given_up: AtomicU64,
     /// Series given up whose memory waits for the log to be reclaimed.

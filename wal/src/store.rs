@@ -535,10 +535,9 @@ impl Store {
             tracing::error!(error = %e, "cannot save positions: more is sent again after the start");
         }
         let head = Position::new(shared.tracker.head());
-        if let Err(e) = shared
-            .segments
-            .remove_unused_after(shared.segments.id_of(head))
-        {
+        let segments = &shared.segments;
+        let unused = segments.remove_unused_after(segments.id_of(head));
+        if let Err(e) = unused.and(segments.remove_spare()) {
             tracing::warn!(error = %e, "cannot remove unused segments");
         }
     }

@@ -74,9 +74,13 @@ fn every_acknowledged_record_survives_a_stop_at_any_disk_operation() {
         &life,
         |op| matches!(op, Op::Remove(p) if in_dir(p, "segments")),
     );
+    let recycled = count(
+        &life,
+        |op| matches!(op, Op::Rename(_, p) if p.extension() == Some("seg".as_ref())),
+    );
     assert!(
-        saves > 20 && reclaimed > 3,
-        "{saves} saves, {reclaimed} reclaimed"
+        saves > 20 && reclaimed > 3 && recycled > 3,
+        "{saves} saves, {reclaimed} reclaimed, {recycled} recycled"
     );
     stop_everywhere(&life);
 }

@@ -41,6 +41,7 @@ fn segment_files(dir: &Path) -> Vec<std::path::PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(dir.join("segments"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension() == Some("seg".as_ref()))
         .collect();
     files.sort();
     files

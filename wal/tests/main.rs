@@ -23,4 +23,5 @@ mod live;
 mod log;
 mod model;
 mod power_cut;
+mod recycle;
 mod strict;

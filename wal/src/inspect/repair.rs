@@ -227,7 +227,10 @@ impl Repair<'_> {
 
     /// The header, which says where the log before it ends if that is not the file before it.
     fn header(&self, file: &SegmentFile, before: Option<Mark>) -> FileHeader {
-        let mut header = file.header;
+        let mut header = FileHeader {
+            is_recycled: false,
+            ..file.header
+        };
         let begins = file.previous_end().unwrap_or_else(|| file.start());
         match before {
             // Segments are missing between.
@@ -378,6 +381,7 @@ impl<'a> Chunks<'a> {
             previous_end: 0,
             created_ms: 0,
             records_before: 0,
+            is_recycled: false,
         };
         self.file = Some(create_with_header(self.disk, &path, &header)?);
         self.next_id += 1;

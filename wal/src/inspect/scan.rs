@@ -54,7 +54,7 @@ pub(super) struct Hole {
     pub(super) what: What,
     /// Records before what follows, if that is in this file.
     pub(super) records: Option<u64>,
-    /// Zeros up to the end: never written, unless records are missing.
+    /// Zeros up to the end, or what the file held before: never written, unless records are missing.
     pub(super) is_unused: bool,
 }
 
@@ -113,6 +113,11 @@ impl Walk {
     }
 
     fn hole(&mut self) -> Result<Step, Error> {
+        let path = self.reader.segment.file.path();
+        if matches!(path.try_exists(), Ok(false)) {
+            // Reclaimed by a live process, which may have begun to use the file again.
+            return Ok(Step::End);
+        }
         let (from, limit) = (self.at, self.limit);
         let (mut what, to, records) = match self.reader.look(from, limit)? {
             Look::BrokenBody(header) | Look::Frame(header) => {
@@ -134,7 +139,8 @@ impl Walk {
         } else if self.interrupted && !self.reader.is_proved_durable(from, limit, None)? {
             what = What::Torn;
         }
-        let is_unused = to == limit && self.is_zero(from, to)?;
+        let is_recycled = self.reader.segment.header.is_recycled;
+        let is_unused = to == limit && (is_recycled || self.is_zero(from, to)?);
         self.at = to;
         Ok(Step::Hole(Hole {
             from,

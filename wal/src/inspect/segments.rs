@@ -14,6 +14,7 @@ use crate::fs::Disk;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, HEADER_COPY_BYTES, SEGMENT_MAGIC};
 use crate::reader::{FrameReader, read_pages};
 use crate::recover::log_end;
+use crate::recycle::is_unwritten;
 use crate::segment::{FileKey, Segment};
 use crate::{Error, Mark, Position, dir};
 
@@ -191,6 +192,9 @@ impl Segments {
             let Ok(Some(mut reader)) = file.reader(disk) else {
                 continue;
             };
+            if file.header.is_recycled && is_unwritten(disk, &reader.segment.file, &file.header) {
+                continue;
+            }
             let found = log_end(disk, &reader.segment).ok().flatten();
             let end = found.map_or(file.first(), |found| found.position);
             problems.extend(torn_tail(&mut reader, file, end));
@@ -365,11 +369,17 @@ fn header_from_frame(
         previous_end: 0,
         created_ms: 0,
         records_before: 0,
+        // Not known: nothing is to be concluded from what stands behind the frames.
+        is_recycled: true,
     })
 }
 
 /// What stands behind the last frame of the log and is not zeros.
 fn torn_tail(reader: &mut FrameReader, file: &SegmentFile, end: Position) -> Option<Problem> {
+    if file.header.is_recycled {
+        // It cannot be told from what the file held before.
+        return None;
+    }
     let limit = Position::new(end.get() + TORN_BYTES_MAX).min(file.end());
     let rest = reader.range(end, limit).ok()?;
     let last = rest.iter().rposition(|&byte| byte != 0)?;

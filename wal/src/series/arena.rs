@@ -156,6 +156,7 @@ impl Arena {
             previous_end: 0,
             created_ms: 0,
             records_before: 0,
+            is_recycled: false,
         };
         let path = self.chunk_path(id);
         let chunk = Chunk::create(&self.options.disk, &path, header)

@@ -176,7 +176,7 @@ impl Content {
         flipped
     }
 
-    fn patch(&mut self, offset: u64, with: &[u8]) {
+    pub(crate) fn patch(&mut self, offset: u64, with: &[u8]) {
         let at = usize::try_from(offset).unwrap();
         let end = at + with.len();
         if self.bytes.len() < end {

@@ -1,0 +1,132 @@
+//! Turns a segment file nobody needs any more into the next one: one waits, under a name of its own.
+//!
+//! A commit into space that was only taken ahead (fallocate) has the file system turn it into written
+//! space, and commit its journal for that. Into blocks that were written before it is a plain write:
+//! a quarter of the CPU time and less than half of the latency (`docs/decisions/0025`).
+//!
+//! # Invariants
+//! - Before anything in the file is overwritten the name it had is durably gone, and nobody in this
+//!   process holds it. Who reads it from outside finds its name gone as soon as what they read may be
+//!   of another segment.
+//! - Before it gets its new name its header and [`ERASED_BYTES`] of zeros are durable.
+//! - Only whole files of generation 0 without a successor are used again: the device took every byte.
+//!
+//! # Failure
+//! Whatever fails here costs the file, which is removed: the next segment is made anew. A spare that a
+//! crash leaves is removed by recovery.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::Error;
+use crate::fs::{Disk, DiskFile};
+use crate::header::{FILE_HEADER_BYTES, FileHeader};
+use crate::reader::read_pages;
+
+/// Extension of the file that waits.
+pub(crate) const SPARE_EXTENSION: &str = "spare";
+
+/// So much behind the header is zeros in a recycled file that was never written to: more than one page, so
+/// that one the device refuses, or has lost, does not make a file with frames an empty one.
+const ERASED_BYTES: u64 = 64 << 10;
+
+/// The file that waits to become the next segment.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    path: Mutex<Option<PathBuf>>,
+}
+
+impl Spare {
+    /// Whether there is none.
+    pub(crate) fn is_none(&self) -> bool {
+        self.path.lock().is_none()
+    }
+
+    /// Takes the name of a segment from its file, which then waits. The caller makes that durable.
+    ///
+    /// # Errors
+    /// What the system said; the file has its name still.
+    pub(crate) fn keep(&self, disk: &Arc<dyn Disk>, segment: &Path) -> Result<(), Error> {
+        let spare = segment.with_extension(SPARE_EXTENSION);
+        disk.rename(segment, &spare)
+            .map_err(Error::io("move", segment))?;
+        *self.path.lock() = Some(spare);
+        Ok(())
+    }
+
+    /// Makes the file that waits a segment of this name; none if there is none, or it cannot be used.
+    /// What it was called before must be durably gone.
+    pub(crate) fn recycle(
+        &self,
+        disk: &Arc<dyn Disk>,
+        path: &Path,
+        header: &FileHeader,
+    ) -> Option<DiskFile> {
+        let spare = self.path.lock().take()?;
+        let (named, made) = match begin_again(disk, &spare, path, header) {
+            Ok(()) => (path, disk.sync_dir(path.parent().unwrap_or(path))),
+            Err(error) => (&*spare, Err(error)),
+        };
+        match made.and_then(|()| disk.open(named)) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                tracing::warn!(path = %named.display(), %error, "a file cannot be used again");
+                if let Err(error) = disk.remove(named) {
+                    tracing::warn!(path = %named.display(), %error, "cannot be removed");
+                }
+                None
+            }
+        }
+    }
+
+    /// Removes the file that waits.
+    ///
+    /// # Errors
+    /// What the system said; it is forgotten all the same, recovery removes it.
+    pub(crate) fn remove(&self, disk: &Arc<dyn Disk>) -> Result<(), Error> {
+        let Some(spare) = self.path.lock().take() else {
+            return Ok(());
+        };
+        disk.remove(&spare).map_err(Error::io("remove", &spare))
+    }
+}
+
+/// Makes the beginning of the file durable and gives it its new name, which is not yet durable.
+fn begin_again(
+    disk: &Arc<dyn Disk>,
+    spare: &Path,
+    path: &Path,
+    header: &FileHeader,
+) -> io::Result<()> {
+    let mut begin = header.encode();
+    begin.resize(erased_end(header), 0);
+    let file = disk.open(spare)?;
+    disk.write_all_at(&file, &begin, 0)?;
+    disk.sync(&file)?;
+    disk.rename(spare, path)
+}
+
+/// Where the zeros behind the header of a recycled file end.
+fn erased_end(header: &FileHeader) -> usize {
+    let end = FILE_HEADER_BYTES as u64 + ERASED_BYTES;
+    usize::try_from(end.min(header.file_bytes)).unwrap_or(usize::MAX)
+}
+
+/// Whether nothing was ever written behind the header of this file. What cannot be told is "no".
+pub(crate) fn is_unwritten(disk: &Arc<dyn Disk>, file: &DiskFile, header: &FileHeader) -> bool {
+    let from = FILE_HEADER_BYTES as u64;
+    if !header.is_recycled {
+        return matches!(disk.next_data(file, from), Ok(None));
+    }
+    let mut erased = vec![0; erased_end(header) - FILE_HEADER_BYTES];
+    let whole = erased.len();
+    match read_pages(disk, file, &mut erased, from) {
+        Ok((bytes, unreadable)) => {
+            bytes == whole && unreadable.is_empty() && erased.iter().all(|&byte| byte == 0)
+        }
+        Err(_) => false,
+    }
+}
