@@ -200,10 +200,10 @@ fn recycled() -> Small {
         }
         // As `docs/format.md` has it.
         for copy in [0, 2048] {
-            content.patch(copy + 64, &[1]);
-            let header: Vec<_> = (0..76).map(|at| content.byte(copy as usize + at)).collect();
+            content.patch(copy as u64 + 64, &[1]);
+            let header: Vec<_> = (0..76).map(|at| content.byte(copy + at)).collect();
             let crc = crc32fast::hash(&header);
-            content.patch(copy + 76, &crc.to_le_bytes());
+            content.patch(copy as u64 + 76, &crc.to_le_bytes());
         }
     }
     small
