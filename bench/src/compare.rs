@@ -16,6 +16,9 @@ use crate::table::{Table, print, publish};
 
 /// The subject the others are compared with.
 const OURS: &str = "penstock";
+/// Ours with requests as large as those of vmagent.
+const LARGE: &str = "penstock, large requests";
+const LARGE_REQUESTS: &str = "queue_config { max_samples_per_send = 10000 }";
 
 /// The arguments of `compare`.
 #[derive(Debug, clap::Args)]
@@ -39,16 +42,25 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "only penstock has the samples on the device before it acknowledges them".to_owned(),
     ];
     let mut results = Vec::new();
-    for program in [ours, Program::Vmagent, Program::Prometheus] {
+    let large = ours.clone().with_endpoint(LARGE_REQUESTS);
+    notes.push(format!(
+        "{LARGE}: {LARGE_REQUESTS}, as much as vmagent puts into one by default"
+    ));
+    for (name, program) in [
+        (OURS, ours),
+        (LARGE, large),
+        ("vmagent", Program::Vmagent),
+        ("prometheus agent", Program::Prometheus),
+    ] {
         if program.version().is_none() {
-            notes.push(format!("{}: not installed, skipped", program.name()));
+            notes.push(format!("{name}: not installed, skipped"));
             continue;
         }
         notes.push(version_of(&program));
-        print(&format!("measuring {} ...", program.name()));
+        print(&format!("measuring {name} ..."));
         match measure(&program, common, &fleet) {
-            Ok(measured) => results.push((program.name(), measured)),
-            Err(error) => notes.push(format!("{}: no result: {error:#}", program.name())),
+            Ok(measured) => results.push((name, measured)),
+            Err(error) => notes.push(format!("{name}: no result: {error:#}")),
         }
     }
     let tables = [ratios(&results), details(&results)];
@@ -60,18 +72,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     )
 }
 
-/// Our figure over each of the others.
+/// Our figures over each of the others.
 fn ratios(results: &[(&str, Measured)]) -> Table {
-    let mut table = Table::new(["penstock against", "samples per core-second", "ratio"]);
-    let Some((_, ours)) = results.iter().find(|(name, _)| *name == OURS) else {
-        return table;
-    };
+    let heads = ["against", "samples per core-second", OURS, LARGE];
+    let mut table = Table::new(heads);
+    let ours = [OURS, LARGE].map(|ours| {
+        let found = results.iter().find(|(name, _)| *name == ours);
+        found.map(|(_, measured)| measured.per_core_second())
+    });
     for (name, theirs) in results {
-        table.row(vec![
-            (*name).to_owned(),
-            crate::table::millions(theirs.per_core_second()),
-            format!("{:.1} x", ours.per_core_second() / theirs.per_core_second()),
-        ]);
+        let theirs = theirs.per_core_second();
+        let mut row = vec![(*name).to_owned(), crate::table::millions(theirs)];
+        row.extend(
+            ours.map(|ours| ours.map_or("-".to_owned(), |ours| format!("{:.1} x", ours / theirs))),
+        );
+        table.row(row);
     }
     table
 }
