@@ -56,7 +56,7 @@ impl Balancer {
                 .map(|port| format!("server 127.0.0.1:{port} max_fails=0; "))
                 .collect();
             let config = format!(
-                "daemon off; pid nginx.pid; error_log err.log;\nevents {{}}\nhttp {{\n  access_log off;\n  \
+                "daemon off; master_process off; pid nginx.pid; error_log err.log;\nevents {{}}\nhttp {{\n  access_log off;\n  \
                  client_body_temp_path tb; proxy_temp_path tp; fastcgi_temp_path tf; uwsgi_temp_path tu; \
                  scgi_temp_path ts;\n  client_max_body_size 64m;\n  upstream proxies {{ {servers} keepalive 16; }}\n  \
                  server {{ listen 127.0.0.1:{port}; location / {{ proxy_http_version 1.1; \
