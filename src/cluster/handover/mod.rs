@@ -382,27 +382,4 @@ fn read(body: &[u8]) -> Option<Report> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_large_cluster_is_asked_in_turns_and_all_of_it() {
-        let (asked, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let all = (0..3 * ASKED_MAX + 1).map(|number| {
-            let (asked, most) = (Arc::clone(&asked), Arc::clone(&most));
-            async move {
-                let now = asked.fetch_add(1, Ordering::Relaxed) + 1;
-                most.fetch_max(now, Ordering::Relaxed);
-                tokio::task::yield_now().await;
-                asked.fetch_sub(1, Ordering::Relaxed);
-                number
-            }
-        });
-        let mut answered = in_turns(all).await;
-        answered.sort_unstable();
-        assert!(answered.into_iter().eq(0..3 * ASKED_MAX + 1));
-        assert_eq!(most.load(Ordering::Relaxed), ASKED_MAX);
-    }
-}
+mod tests;
