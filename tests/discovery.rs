@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +11,7 @@ use serde_json::{Value, json};
 use crate::common::agent::Agent;
 use crate::common::http::{get, is_ok};
 use crate::common::process::{Process, debian};
+use crate::common::server;
 use crate::common::{PATIENCE, eventually, on_free_port};
 
 /// Answers every request with what it is told to, and counts them.
@@ -33,35 +32,18 @@ struct Told {
 
 impl Inventory {
     fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
         let told = Arc::new(Mutex::new(Told {
             status: "200 OK",
             bodies: BTreeMap::new(),
             body: "[]".to_owned(),
             requests: 0,
         }));
-        let server = Self {
-            port,
-            told: told.clone(),
-        };
-        let serve = move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n > 0) {
-                    head.extend_from_slice(&byte);
-                }
-                let head = String::from_utf8(head).unwrap();
-                let answer = told.lock().unwrap().answer(&head);
-                // Who asked may be gone.
-                stream.write_all(answer.as_bytes()).ok();
-            }
-        };
-        let thread = std::thread::Builder::new().name("inventory".to_owned());
-        thread.spawn(serve).unwrap();
-        server
+        let by = told.clone();
+        let port = server::start("inventory", move |request| {
+            let answer = by.lock().unwrap().answer(&request.head);
+            Some(answer.into_bytes())
+        });
+        Self { port, told }
     }
 
     fn tell(&self, status: &'static str, address: &str) {

@@ -8,32 +8,15 @@ use serde_json::{Value, json};
 
 use crate::common::agent::Agent;
 use crate::common::http::{get, is_ok};
-use crate::common::kubernetes::{Fault, Gone, KubernetesApi};
+use crate::common::kubernetes::{Fault, Gone, KubernetesApi, PLURALS, recorded};
 use crate::common::process::{Process, debian};
 use crate::common::{PATIENCE, eventually, on_free_port};
 use crate::discovery::{Labels, all_exported, detail, until};
 
-const KINDS: [&str; 7] = [
-    "nodes",
-    "pods",
-    "services",
-    "endpoints",
-    "endpointslices",
-    "ingresses",
-    "namespaces",
-];
-
-/// Objects of a kind as an API gives them.
-fn objects(plural: &str) -> Value {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kubernetes");
-    let text = fs::read_to_string(dir.join(format!("{plural}.json"))).unwrap();
-    serde_json::from_str(&text).unwrap()
-}
-
 fn whole_api() -> KubernetesApi {
     let api = KubernetesApi::start();
-    for kind in KINDS {
-        api.put(&objects(kind));
+    for kind in PLURALS {
+        api.put(&recorded(kind));
     }
     api
 }

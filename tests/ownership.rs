@@ -56,7 +56,7 @@ impl Balancer {
                 .map(|port| format!("server 127.0.0.1:{port} max_fails=0; "))
                 .collect();
             let config = format!(
-                "daemon off; pid nginx.pid; error_log err.log;\nevents {{}}\nhttp {{\n  access_log off;\n  \
+                "daemon off; master_process off; pid nginx.pid; error_log err.log;\nevents {{}}\nhttp {{\n  access_log off;\n  \
                  client_body_temp_path tb; proxy_temp_path tp; fastcgi_temp_path tf; uwsgi_temp_path tu; \
                  scgi_temp_path ts;\n  client_max_body_size 64m;\n  upstream proxies {{ {servers} keepalive 16; }}\n  \
                  server {{ listen 127.0.0.1:{port}; location / {{ proxy_http_version 1.1; \
@@ -228,4 +228,51 @@ fn parts_are_taken_only_as_they_are_meant() {
     }
     agent.until_delivered(&backend.url());
     assert_same(&stream.samples([0]), &backend.samples());
+}
+
+/// An agent of a cluster whose own address asks for credentials, but not at `open` and not where tests look.
+fn start_guarded(dir: &Path, name: &str, join: &[u16], url: &str, open: &str) -> Agent {
+    let http = format!(
+        "http {{\n  auth {{\n    basic {{\n      username = \"u\"\n      password = \"p\"\n    }}\n    filter {{\n      \
+         paths = [\"/-/ready\", \"/metrics\", \"/api/v0/web/peers\", {open}]\n      \
+         authenticate_matching_paths = false\n    }}\n  }}\n}}\n"
+    );
+    let how = |dir: &Path, flags: &[&str], config: &dyn Fn(u16) -> String| {
+        Agent::start_with(dir, flags, |port| config(port) + &http)
+    };
+    start_by(how, dir, (name, join), url)
+}
+
+#[test]
+fn agents_that_ask_for_credentials_have_to_leave_out_the_paths_of_the_cluster() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = Backend::start(Kind::VictoriaMetrics, dir.path(), "backend");
+    let url = backend.url();
+    let start = |name, join: &[u16], open| start_guarded(dir.path(), name, join, &url, open);
+    let cluster = "\"/api/v1/cluster/\"";
+    let a = start("a", &[], cluster);
+    let b = start("b", &[a.own_port], cluster);
+    until_known(&[("a", &a), ("b", &b)], PATIENCE);
+    assert_eq!(
+        get(a.own_port, "/api/v0/web/components").unwrap().status,
+        401
+    );
+    let sender = Sender::start(a.port, "x");
+    until_acked(&sender, 100);
+    let expected = sender.stop();
+    for agent in [&a, &b] {
+        agent.until_delivered(&url);
+    }
+    let passed_in = "penstock_receive_http_passed_in_parts_total";
+    assert!(b.metric(passed_in, &[]) > 0.5);
+    assert_same(&expected, &backend.samples());
+
+    let shut = start("c", &[], "");
+    let alone = start("d", &[shut.own_port], cluster);
+    eventually(PATIENCE, || {
+        let log = alone.process.log();
+        let is_told = log.contains("it answers 401 Unauthorized");
+        is_told.then_some(()).ok_or(log)
+    });
+    until_known(&[("d", &alone)], PATIENCE);
 }

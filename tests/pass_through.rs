@@ -2,12 +2,12 @@
 //! compares the content.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use crate::common::backend::url;
 use crate::common::http::Client;
+use crate::common::server;
 use crate::common::{PATIENCE, eventually};
 use ingest::proto::v2::{Histogram, Request};
 use ingest::proto::{Exemplar, Label, MetricMetadata, WriteRequest};
@@ -177,52 +177,19 @@ fn family(name: &str, kind: i32) -> &str {
 
 /// A receiver of one protocol on loopback; it lives as long as the test.
 fn receiver(message: ProtobufMessage) -> (String, Arc<Mutex<Content>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/api/v1/write", listener.local_addr().unwrap());
     let content = Arc::new(Mutex::new(Content::default()));
     let to = Arc::clone(&content);
-    let accept = move || {
-        for stream in listener.incoming() {
-            let (stream, to) = (stream.unwrap(), Arc::clone(&to));
-            let thread = std::thread::Builder::new().name("receiver".to_owned());
-            thread.spawn(move || serve(stream, message, &to)).unwrap();
-        }
-    };
-    let thread = std::thread::Builder::new().name("receivers".to_owned());
-    thread.spawn(accept).unwrap();
-    (url, content)
-}
-
-fn serve(stream: TcpStream, message: ProtobufMessage, to: &Mutex<Content>) {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let mut length = 0;
-        let mut head = String::new();
-        loop {
-            let mut line = String::new();
-            if stream.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            if line.trim().is_empty() {
-                break;
-            }
-            let line = line.to_ascii_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-            head.push_str(&line);
-        }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).unwrap();
+    let port = server::start("receiver", move |request| {
         let is_v2 = message == ProtobufMessage::V2;
+        let kind = request.header("content-type").unwrap();
         assert_eq!(
-            head.contains("io.prometheus.write.v2.request"),
+            kind.contains("io.prometheus.write.v2.Request"),
             is_v2,
-            "{head}"
+            "{kind}"
         );
         let mut of_request = Content::default();
-        of_request.add(&body, is_v2);
-        to.lock().unwrap().add(&body, is_v2);
+        of_request.add(&request.body, is_v2);
+        to.lock().unwrap().add(&request.body, is_v2);
         let counts = of_request.counts();
         let name = "X-Prometheus-Remote-Write";
         let answer = format!(
@@ -230,8 +197,9 @@ fn serve(stream: TcpStream, message: ProtobufMessage, to: &Mutex<Content>) {
              {name}-Histograms-Written: {}\r\n{name}-Exemplars-Written: {}\r\n\r\n",
             counts.samples, counts.histograms, counts.exemplars
         );
-        stream.get_mut().write_all(answer.as_bytes()).unwrap();
-    }
+        Some(answer.into_bytes())
+    });
+    (url(port), content)
 }
 
 /// The captured bodies, and whether they are remote write 2.0.

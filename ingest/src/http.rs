@@ -129,13 +129,13 @@ impl Receiver {
 }
 
 /// A body buffer that goes back to the shard's spare ones.
-struct Buffer<'w> {
+pub(crate) struct Buffer<'w> {
     worker: &'w Worker,
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl<'w> Buffer<'w> {
-    fn new(worker: &'w Worker) -> Self {
+    pub(crate) fn new(worker: &'w Worker) -> Self {
         let bytes = worker.buffers.borrow_mut().pop().unwrap_or_default();
         Self { worker, bytes }
     }

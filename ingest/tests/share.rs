@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Response};
 use ingest::proto::v2;
-use ingest::share::{Inlet, Part, Passing, Peers, Sharing, View};
-use ingest::{Message, TenantsOptions};
+use ingest::share::{Inlet, NoRoom, Part, Passing, Peers, Sharing, View};
+use ingest::{Message, ReceiverOptions, TenantsOptions};
 use parking_lot::Mutex;
 use prost::Message as _;
 use wal::IoEngine;
@@ -208,23 +208,22 @@ fn what_an_owner_refuses_is_told_and_the_rest_is_stored() {
 
 #[test]
 fn nothing_is_kept_by_a_view_that_is_over() {
-    let sharing = Sharing::unknown();
-    let changed = sharing.clone();
-    let peers = other(move |_| {
-        let next = View {
-            number: VIEW + 1,
-            peers: Some(answering([])),
-        };
-        changed.change(next, || {});
-        Box::pin(async { status(204, "") })
-    });
-    view(&sharing, Some(peers));
-    let mut setup = Setup::new(IoEngine::Portable);
-    setup.receiver.sharing = Some(sharing);
-    let front = setup.start();
-    assert_eq!(front.connect().post(&many(10)).status, 503);
-    assert!(labels(&front).is_empty());
-    front.stop();
+    for (number, is_known) in [(VIEW + 1, true), (VIEW, false)] {
+        let sharing = Sharing::unknown();
+        let changed = sharing.clone();
+        let peers = other(move |_| {
+            let peers = is_known.then(|| answering([]) as _);
+            changed.change(View { number, peers }, || {});
+            Box::pin(async { status(204, "") })
+        });
+        view(&sharing, Some(peers));
+        let mut setup = Setup::new(IoEngine::Portable);
+        setup.receiver.sharing = Some(sharing);
+        let front = setup.start();
+        assert_eq!(front.connect().post(&many(10)).status, 503);
+        assert!(labels(&front).is_empty());
+        front.stop();
+    }
 }
 
 #[tokio::test]
@@ -243,6 +242,12 @@ async fn a_part_that_was_cut_by_another_view_is_refused() {
     assert_eq!(take(VIEW).await, 204);
     view(&sharing, None);
     assert_eq!(take(VIEW).await, 409);
+    // A receiver that shares no more takes none.
+    view(&sharing, Some(answering([])));
+    let alone = ReceiverOptions::new("front", owner.shards.addresses()["front"], vec![0]);
+    let applied = owner.shards.apply(layout(&owner.stores, vec![alone]));
+    assert!(applied.unwrap().failed.is_empty());
+    assert_eq!(inlet.take(part(VIEW)).await.unwrap_err(), NoRoom);
     assert_eq!(labels(&owner).len(), 3);
     tokio::task::spawn_blocking(|| owner.stop()).await.unwrap();
 }

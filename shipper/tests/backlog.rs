@@ -1,7 +1,8 @@
 //! What changes while an endpoint is behind: samples packed by series, shards, pauses.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::{
@@ -79,17 +80,15 @@ async fn exemplars_of_a_backlog_arrive_too() {
 async fn shards_follow_the_load_and_no_series_is_out_of_order() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::open(dir.path());
-    let is_slow = Arc::new(AtomicBool::new(true));
-    let backend = {
-        let is_slow = Arc::clone(&is_slow);
-        Backend::start(move |_, _| {
-            if is_slow.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Reply::ok()
-        })
-        .await
-    };
+    // Takes a request, half a round, for each round that is written, as long as anybody counts them.
+    let (written, rounds) = sync_channel(1024);
+    let rounds = Mutex::new(rounds);
+    let backend = Backend::start(move |_, _| {
+        rounds.lock().unwrap().recv().ok();
+        Reply::ok()
+    })
+    .await;
+    let mut written = Some(written);
     let mut options = options("a", &backend.url());
     options.queue.min_shards = 1;
     options.queue.max_shards = 8;
@@ -108,8 +107,13 @@ async fn shards_follow_the_load_and_no_series_is_out_of_order() {
         (most, least) = (most.max(shards), least.min(shards));
         assert!(shards <= 8);
         // Saturated first, then idle.
-        is_slow.store(most <= began, Ordering::Relaxed);
         if most > began {
+            written = None;
+        }
+        if let Some(written) = &written {
+            // Where it is full there is enough for the backend to do.
+            written.try_send(()).ok();
+        } else {
             until(|| log.is_acked("a")).await;
         }
     }

@@ -38,15 +38,20 @@ impl Misfit {
     }
 }
 
-/// Answers, a byte per second.
+/// How long there is nothing more of an answer, at its pace: the time for a whole one is longer.
+const DRIP: Duration = Duration::from_millis(50);
+
+/// Answers without an end, a byte at a time.
 async fn drip(mut stream: TcpStream) {
     let mut request = [0; 4096];
     let _read = stream.read(&mut request).await;
-    for byte in b"HTTP/1.1 204 No Content\r\n\r\n" {
-        if stream.write_all(&[*byte]).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut answer = b"HTTP/1.1 204 No Content\r\nx: "
+        .iter()
+        .chain(b"x".iter().cycle());
+    while let Some(byte) = answer.next()
+        && stream.write_all(&[*byte]).await.is_ok()
+    {
+        tokio::time::sleep(DRIP).await;
     }
 }
 

@@ -37,7 +37,10 @@ pub(super) struct Failures {
 impl Failures {
     pub(super) fn open(path: &str) -> anyhow::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path);
-        let file = file.with_context(|| format!("scrape_failure_log_file {path:?}"))?;
+        Self::start(file.with_context(|| format!("scrape_failure_log_file {path:?}"))?)
+    }
+
+    fn start(file: File) -> anyhow::Result<Self> {
         let (failures, lines) = Self::new();
         let left_out = failures.left_out.clone();
         std::thread::Builder::new()
@@ -101,6 +104,10 @@ fn write(mut file: File, lines: &Receiver<String>, left_out: &AtomicU64) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -119,5 +126,29 @@ mod tests {
         write(File::create(&path).unwrap(), &lines, &left_out);
         assert_eq!(std::fs::read(path).unwrap().len(), 2 * LINES_MAX);
         assert_eq!(left_out.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_file_that_takes_nothing_holds_up_nobody_and_gets_all_that_was_told_when_it_does() {
+        let (mut written, file) = std::io::pipe().unwrap();
+        let failures = Failures::start(File::from(OwnedFd::from(file))).unwrap();
+        let (sender, told) = sync_channel(1);
+        let telling = std::thread::Builder::new().name("telling".to_owned());
+        let tell = move || {
+            let lines = (0..).map(|n| format!("{n:01000}\n"));
+            let told: String = lines
+                .take_while(|line| failures.tell(line.clone()))
+                .collect();
+            sender.send(told).unwrap();
+        };
+        let telling = telling.spawn(tell).unwrap();
+        let told = told.recv_timeout(Duration::from_secs(30));
+        let told = told.expect("whoever tells does not wait for the file");
+        telling.join().unwrap();
+        assert!(told.len() > LINES_MAX * 1000, "{}", told.len());
+        // Nobody tells anything any more: the last line is followed by the end.
+        let mut all = String::new();
+        written.read_to_string(&mut all).unwrap();
+        assert!(all == told, "{} bytes of {}", all.len(), told.len());
     }
 }

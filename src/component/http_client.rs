@@ -250,14 +250,11 @@ fn secrets(headers: BTreeMap<String, Vec<Secret>>) -> BTreeMap<String, Vec<shipp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::component::testing::decoded;
 
     fn load(body: &str) -> Result<HttpOptions, String> {
-        let file = config::parse("a", &format!("c {{\n{body}\n}}\n")).unwrap();
         let read = |r: &mut BodyReader<'_>| read(r, &HttpOptions::default(), true);
-        config::decode(&file.blocks[0], &config::Scope::new(), read).map_err(|all| {
-            let all: Vec<String> = all.iter().map(ToString::to_string).collect();
-            all.join("\n")
-        })
+        decoded(&format!("c {{\n{body}\n}}\n"), read)
     }
 
     fn text(secret: &str) -> SecretSource {

@@ -108,13 +108,11 @@ fn read_path_auth(r: &mut BodyReader<'_>) -> PathAuth {
 
 #[cfg(test)]
 mod tests {
-    use config::Scope;
-
     use super::*;
+    use crate::component::testing::decoded;
 
     fn load(text: &str) -> Result<HttpService, String> {
-        let file = config::parse("a", text).map_err(|e| e.to_string())?;
-        config::decode(&file.blocks[0], &Scope::new(), read).map_err(|e| e.to_string())
+        decoded(text, read)
     }
 
     const BASIC: &str = "basic {\n username = \"u\"\n password = \"p\"\n}\n";

@@ -87,13 +87,11 @@ pub(crate) fn read(r: &mut BodyReader<'_>) -> Logging {
 
 #[cfg(test)]
 mod tests {
-    use config::Scope;
-
     use super::*;
+    use crate::component::testing::decoded;
 
     fn load(text: &str) -> Result<Logging, String> {
-        let file = config::parse("a", text).map_err(|e| e.to_string())?;
-        config::decode(&file.blocks[0], &Scope::new(), read).map_err(|e| e.to_string())
+        decoded(text, read)
     }
 
     #[test]

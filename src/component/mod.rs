@@ -27,6 +27,8 @@ mod relabel_rule;
 mod relabel_targets;
 mod remote_write;
 mod scrape;
+#[cfg(test)]
+mod testing;
 mod tls_server;
 mod tracing_block;
 

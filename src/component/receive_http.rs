@@ -164,13 +164,11 @@ fn any_address() -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use config::Scope;
-
     use super::*;
+    use crate::component::testing::decoded;
 
     fn load(text: &str) -> Result<ReceiveHttp, String> {
-        let file = config::parse("a", text).map_err(|e| e.to_string())?;
-        config::decode(&file.blocks[0], &Scope::new(), read).map_err(|e| e.to_string())
+        decoded(text, read)
     }
 
     #[test]
@@ -185,11 +183,9 @@ mod tests {
     fn every_mistake_of_a_block_is_reported_with_its_place() {
         let text = "prometheus.receive_http \"x\" {\n  http {\n    listen_port = \"many\"\n    \
                     listen_adress = \"\"\n  }\n}\n";
-        let file = config::parse("a", text).unwrap();
-        let found = config::decode(&file.blocks[0], &Scope::new(), read).unwrap_err();
-        let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
+        let found = load(text).unwrap_err();
         assert_eq!(
-            lines,
+            found.lines().collect::<Vec<_>>(),
             [
                 "a:1:1: missing required attribute \"forward_to\"",
                 "a:3:19: \"many\" should be number, got string",

@@ -108,22 +108,12 @@ fn shown(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use config::Scope;
-
     use super::*;
+    use crate::component::testing::decoded;
 
-    fn load(body: &str) -> Result<Limits, Vec<String>> {
+    fn load(body: &str) -> Result<Limits, String> {
         let text = format!("prometheus.receive_http \"x\" {{\n forward_to = []\n{body}}}\n");
-        let file = config::parse("a", &text).unwrap();
-        let component = config::decode(
-            &file.blocks[0],
-            &Scope::new(),
-            super::super::receive_http::read,
-        );
-        component.map(|component| component.limits).map_err(|all| {
-            let all = all.iter();
-            all.map(ToString::to_string).collect()
-        })
+        decoded(&text, super::super::receive_http::read).map(|component| component.limits)
     }
 
     #[test]
@@ -193,11 +183,11 @@ mod tests {
         ];
         for (line, expected) in table {
             let found = load(&format!("limits {{\n {line}\n}}\n")).unwrap_err();
-            assert_eq!(found, [expected], "{line}");
+            assert_eq!(found, expected, "{line}");
         }
         // A larger body asks for more in flight.
         let found = load("limits {\n body_size_limit = \"200MiB\"\n}\n").unwrap_err();
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].contains("must be at least 400MiB"), "{found:?}");
+        assert_eq!(found.lines().count(), 1, "{found:?}");
+        assert!(found.contains("must be at least 400MiB"), "{found:?}");
     }
 }

@@ -66,22 +66,12 @@ fn read_limits(r: &mut BodyReader<'_>, others: TenantLimits) -> TenantLimits {
 
 #[cfg(test)]
 mod tests {
-    use config::Scope;
-
     use super::*;
+    use crate::component::testing::decoded;
 
-    fn load(body: &str) -> Result<Option<TenantsOptions>, Vec<String>> {
+    fn load(body: &str) -> Result<Option<TenantsOptions>, String> {
         let text = format!("prometheus.receive_http \"x\" {{\n forward_to = []\n{body}}}\n");
-        let file = config::parse("a", &text).unwrap();
-        let component = config::decode(
-            &file.blocks[0],
-            &Scope::new(),
-            super::super::receive_http::read,
-        );
-        component.map(|component| component.tenants).map_err(|all| {
-            let all = all.iter();
-            all.map(ToString::to_string).collect()
-        })
+        decoded(&text, super::super::receive_http::read).map(|component| component.tenants)
     }
 
     #[test]
@@ -153,7 +143,7 @@ mod tests {
         ];
         for (line, expected) in table {
             let found = load(&format!("tenants {{\n {line}\n}}\n")).unwrap_err();
-            assert_eq!(found, [expected], "{line}");
+            assert_eq!(found, expected, "{line}");
         }
     }
 }

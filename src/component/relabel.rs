@@ -129,14 +129,12 @@ pub(super) fn exported(rule: &RuleOptions) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use config::Scope;
-
     use super::*;
+    use crate::component::testing::decoded;
 
     fn load(body: &str) -> Result<Relabel, String> {
         let text = format!("prometheus.relabel \"x\" {{\n  forward_to = []\n{body}}}\n");
-        let file = config::parse("a", &text).map_err(|e| e.to_string())?;
-        config::decode(&file.blocks[0], &Scope::new(), read).map_err(|e| e.to_string())
+        decoded(&text, read)
     }
 
     #[test]

@@ -58,18 +58,13 @@ pub(crate) fn read(r: &mut BodyReader<'_>) -> RuleOptions {
 
 #[cfg(test)]
 mod tests {
-    use config::{Diagnostics, Scope};
-
     use super::*;
+    use crate::component::testing::decoded;
 
     fn load(body: &str) -> Result<Vec<RuleOptions>, String> {
-        let text = format!("c \"x\" {{\n{body}}}\n");
-        let file = config::parse("a", &text).map_err(|error| error.to_string())?;
-        let all = |found: Diagnostics| {
-            let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-            lines.join("\n")
-        };
-        config::decode(&file.blocks[0], &Scope::new(), |r| r.blocks("rule", read)).map_err(all)
+        decoded(&format!("c \"x\" {{\n{body}}}\n"), |r| {
+            r.blocks("rule", read)
+        })
     }
 
     #[test]

@@ -320,20 +320,13 @@ fn without_userinfo(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use config::{Diagnostics, Scope};
     use shipper::{Auth, SecretSource};
 
     use super::*;
+    use crate::component::testing::decoded;
 
     fn load(text: &str) -> Result<RemoteWrite, String> {
-        let file = config::parse("a", text).map_err(|e| e.to_string())?;
-        let all = |e: Diagnostics| {
-            e.iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("\n")
-        };
-        config::decode(&file.blocks[0], &Scope::new(), read).map_err(all)
+        decoded(text, read)
     }
 
     fn endpoint(body: &str) -> Result<EndpointOptions, String> {

@@ -223,16 +223,14 @@ fn read_fallback(r: &mut BodyReader<'_>) -> Option<Protocol> {
 
 #[cfg(test)]
 mod tests {
-    use config::Scope;
-
     use super::*;
+    use crate::component::testing::decoded;
 
     fn load(body: &str) -> Result<Scrape, String> {
         let text = format!(
             "prometheus.scrape \"x\" {{\n  targets = [{{\"__address__\" = \"h:1\"}}]\n  forward_to = []\n{body}}}\n"
         );
-        let file = config::parse("a", &text).map_err(|e| e.to_string())?;
-        config::decode(&file.blocks[0], &Scope::new(), read).map_err(|e| e.to_string())
+        decoded(&text, read)
     }
 
     #[test]

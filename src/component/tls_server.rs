@@ -188,20 +188,14 @@ pub(crate) fn read_auth(r: &mut BodyReader<'_>) -> AuthOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::component::testing::decoded;
 
     fn load(body: &str) -> Result<Option<TlsOptions>, String> {
-        let file = config::parse("a", &format!("c {{\ntls {{\n{body}\n}}\n}}\n")).unwrap();
-        let read = config::decode(&file.blocks[0], &config::Scope::new(), read_tls);
-        read.map_err(|all| {
-            let all: Vec<String> = all.iter().map(ToString::to_string).collect();
-            all.join("\n")
-        })
+        decoded(&format!("c {{\ntls {{\n{body}\n}}\n}}\n"), read_tls)
     }
 
     fn auth(body: &str) -> Result<AuthOptions, String> {
-        let file = config::parse("a", &format!("c {{\n{body}\n}}\n")).unwrap();
-        let read = config::decode(&file.blocks[0], &config::Scope::new(), read_auth);
-        read.map_err(|all| all.to_string())
+        decoded(&format!("c {{\n{body}\n}}\n"), read_auth)
     }
 
     struct Files {

@@ -57,14 +57,11 @@ pub(crate) fn read(r: &mut BodyReader<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use config::Scope;
+    use crate::component::testing::decoded;
 
     #[test]
     fn a_share_is_between_none_and_all() {
-        let read = |text: &str| {
-            let file = config::parse("a", text).unwrap();
-            config::decode(&file.blocks[0], &Scope::new(), super::read).map_err(|e| e.to_string())
-        };
+        let read = |text| decoded(text, super::read);
         assert_eq!(read("tracing {\n  sampling_fraction = 0.5\n}\n"), Ok(()));
         let refused = read("tracing {\n  sampling_fraction = 2\n}\n").unwrap_err();
         assert_eq!(refused, "a:2:23: 2 must be 0 to 1");

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -13,6 +14,24 @@ use serde_json::{Value, json};
 
 /// How long a watch may be quiet before it looks whether the server is away.
 const TICK: Duration = Duration::from_millis(20);
+
+/// What a URL calls the kinds of objects there are.
+pub(crate) const PLURALS: [&str; 7] = [
+    "nodes",
+    "pods",
+    "services",
+    "endpoints",
+    "endpointslices",
+    "ingresses",
+    "namespaces",
+];
+
+/// Objects of a kind, as an API gave them.
+pub(crate) fn recorded(plural: &str) -> Value {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kubernetes");
+    let text = std::fs::read_to_string(dir.join(format!("{plural}.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
 
 /// What a server does instead of answering.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,6 +10,8 @@
 //! | `backend` | Prometheus and VictoriaMetrics: receive, die, come back, tell what they hold |
 //! | `scraper` | node exporter and a Prometheus agent that scrapes it and remote-writes |
 //! | `recorder` | a backend that takes everything and tells what it was |
+//! | `server` | functions into HTTP servers |
+//! | `target` | a target that is scraped and answers what it is told to |
 //! | `load` | senders that know what was acknowledged |
 //! | `sink` | a backend that keeps what came twice, and goes away or slows down when told to |
 
@@ -22,6 +24,7 @@ pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod recorder;
 pub(crate) mod scraper;
+pub(crate) mod server;
 pub(crate) mod sink;
 pub(crate) mod target;
 

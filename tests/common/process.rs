@@ -83,7 +83,8 @@ impl Process {
         eventually(PATIENCE, || {
             if self.has_ended() {
                 let log = self.log();
-                assert!(log.contains("address already in use"), "ended:\n{log}");
+                let is_taken = log.to_lowercase().contains("address already in use");
+                assert!(is_taken, "ended:\n{log}");
                 return Ok(false);
             }
             answers()

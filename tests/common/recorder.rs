@@ -1,12 +1,12 @@
 //! Turns remote-write requests into what was in them, without a backend's own ideas of time.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use ingest::proto::{Label, WriteRequest};
 use prost::Message;
+
+use super::server;
 
 /// Everything received, by labels (`name=value` with commas), in the order it came.
 #[derive(Clone, Debug, Default)]
@@ -62,20 +62,12 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
         let received = Arc::new(Mutex::new(Received::default()));
         let to = received.clone();
-        let accept = move || {
-            for stream in listener.incoming() {
-                let (stream, to) = (stream.unwrap(), to.clone());
-                // Ends with its connection.
-                let thread = std::thread::Builder::new().name("sink".to_owned());
-                thread.spawn(move || serve(stream, &to)).unwrap();
-            }
-        };
-        let thread = std::thread::Builder::new().name("sinks".to_owned());
-        thread.spawn(accept).unwrap();
+        let port = server::start("recorder", move |request| {
+            to.lock().unwrap().add(&request.body);
+            Some(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec())
+        });
         Self { port, received }
     }
 
@@ -85,30 +77,5 @@ impl Recorder {
 
     pub(crate) fn received(&self) -> Received {
         self.received.lock().unwrap().clone()
-    }
-}
-
-fn serve(stream: TcpStream, to: &Mutex<Received>) {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if stream.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            if line.trim().is_empty() {
-                break;
-            }
-            let line = line.to_ascii_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-        }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).unwrap();
-        to.lock().unwrap().add(&body);
-        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
-        stream.get_mut().write_all(answer).unwrap();
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,7 @@ use prost::Message;
 use socket2::{Domain, Socket, Type};
 
 use super::backend::{Samples, url};
+use super::server::read_request;
 use super::{now, on_free_port};
 
 const ACCEPT_BACKLOG: i32 = 128;
@@ -221,8 +222,11 @@ fn accept(shared: &Arc<Shared>) {
 fn serve(stream: TcpStream, connection: u64, shared: &Shared) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let (run, body) = read_request(&mut stream)?;
-        let status = if let Some(request) = take(&body, run, connection, shared) {
+        let request = read_request(&mut stream)?;
+        let run = request
+            .header(RUN_HEADER)
+            .map_or(0, |run| run.parse().unwrap());
+        let status = if let Some(request) = take(&request.body, run, connection, shared) {
             // The time of a slow backend, not a wait for anything.
             let delay_ms = shared.delay_ms.load(Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(delay_ms));
@@ -235,31 +239,6 @@ fn serve(stream: TcpStream, connection: u64, shared: &Shared) -> io::Result<()> 
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
         stream.get_mut().write_all(answer.as_bytes())?;
     }
-}
-
-/// The run it is of, and its body.
-fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<(usize, Vec<u8>)> {
-    let (mut run, mut length) = (0, 0);
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let Some((name, value)) = line.trim_end().split_once(": ") else {
-            if line == "\r\n" {
-                break;
-            }
-            continue;
-        };
-        if name.eq_ignore_ascii_case(RUN_HEADER) {
-            run = value.parse().unwrap();
-        } else if name.eq_ignore_ascii_case("content-length") {
-            length = value.parse().unwrap();
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body)?;
-    Ok((run, body))
 }
 
 /// Logs what a request holds; its number, or `None` if it is no request.

@@ -1,8 +1,8 @@
 //! Turns text into a target that is scraped: an HTTP server that answers what it is told to.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+
+use super::server;
 
 /// A target.
 #[derive(Debug)]
@@ -21,23 +21,16 @@ struct Told {
 impl Target {
     /// One that exposes this text.
     pub(crate) fn start(body: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
         let told = Arc::new(Mutex::new(Told {
             answer: Some(ok(body)),
             heads: Vec::new(),
         }));
         let by = told.clone();
-        let accept = move || {
-            for stream in listener.incoming() {
-                let (stream, by) = (stream.unwrap(), by.clone());
-                // Ends with its connection.
-                let thread = std::thread::Builder::new().name("target".to_owned());
-                thread.spawn(move || serve(stream, &by)).unwrap();
-            }
-        };
-        let thread = std::thread::Builder::new().name("targets".to_owned());
-        thread.spawn(accept).unwrap();
+        let port = server::start("target", move |request| {
+            let mut told = by.lock().unwrap();
+            told.heads.push(request.head);
+            told.answer.clone()
+        });
         Self { port, told }
     }
 
@@ -73,30 +66,4 @@ fn answer(content_type: &str, body: &str) -> Vec<u8> {
         "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
-}
-
-fn serve(stream: TcpStream, told: &Mutex<Told>) {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let mut head = String::new();
-        loop {
-            let mut line = String::new();
-            if stream.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            if line.trim().is_empty() {
-                break;
-            }
-            head.push_str(&line);
-        }
-        let answer = {
-            let mut told = told.lock().unwrap();
-            told.heads.push(head);
-            told.answer.clone()
-        };
-        let Some(answer) = answer else { continue };
-        if stream.get_mut().write_all(&answer).is_err() {
-            return;
-        }
-    }
 }

@@ -97,7 +97,7 @@ async fn store(receiver: &Receiver, inside: &Connection, part: Part) -> Result<A
     let Some(sharing) = &settings.options.sharing else {
         return Err(Answer::other_view());
     };
-    let mut positions = Vec::new();
+    let mut positions = inside.positions.take();
     let (answer, stores) = {
         let view = sharing.view();
         if view.number != part.view || view.peers.is_none() {
@@ -108,5 +108,6 @@ async fn store(receiver: &Receiver, inside: &Connection, part: Part) -> Result<A
     };
     drop(part);
     until_durable(receiver, &stores, &positions).await?;
+    inside.positions.replace(positions);
     Ok(answer)
 }

@@ -114,6 +114,12 @@ impl Splitter {
         &self.kept
     }
 
+    /// What stays, for an empty buffer to be filled next time.
+    pub(crate) fn take_kept(&mut self, empty: &mut Vec<u8>) {
+        debug_assert!(empty.is_empty());
+        std::mem::swap(&mut self.kept, empty);
+    }
+
     /// Series of the body, and those of them that stay.
     #[must_use]
     pub const fn series(&self) -> (usize, usize) {

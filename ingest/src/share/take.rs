@@ -14,7 +14,7 @@ use crate::append::KEPT_BYTES_MAX;
 use crate::connection::Connection;
 use crate::decode::Written;
 use crate::decode::snappy::compress;
-use crate::http::{Receiver, Sent, append, until_durable};
+use crate::http::{Buffer, Receiver, Sent, append, until_durable};
 use crate::negotiate::{Encoding, Message};
 
 /// What became of the parts that were passed on, as far as the sender is told.
@@ -53,17 +53,18 @@ pub(crate) async fn take(
     let Some(kept) = kept else {
         return Ok(told.answer(message, Answer::stored(), Written::default()));
     };
-    let mut positions = Vec::new();
+    let mut positions = connection.positions.take();
     let (answer, stores) = {
         let view = sharing.view();
         if view.number != number || view.peers.is_none() {
             return Err(Answer::no_view());
         }
-        let sent = (message, Encoding::Plain, &*kept, headers);
+        let sent = (message, Encoding::Plain, &*kept.bytes, headers);
         append(receiver, connection, permit, sent, &mut positions)?
     };
     drop(kept);
     until_durable(receiver, &stores, &positions).await?;
+    connection.positions.replace(positions);
     let written = answer.written();
     Ok(told.answer(message, answer, written))
 }
@@ -76,13 +77,13 @@ struct Cut<'r> {
     headers: &'r HeaderMap,
 }
 
-impl Cut<'_> {
+impl<'r> Cut<'r> {
     /// What stays here, and what is on its way to the others.
     fn split(
         &self,
         permit: &mut BytesPermit<'_>,
         (message, encoding, compressed): (Message, Encoding, &[u8]),
-    ) -> Result<(Option<Vec<u8>>, Vec<Passing>), Answer> {
+    ) -> Result<(Option<Buffer<'r>>, Vec<Passing>), Answer> {
         let settings = self.receiver.settings();
         let options = &settings.options;
         let limit = options.body_bytes_max;
@@ -109,7 +110,11 @@ impl Cut<'_> {
             Message::V1 => !splitter.kept().is_empty(),
             Message::V2 => series_kept > 0,
         };
-        let kept = (is_kept || passing.is_empty()).then(|| splitter.kept().to_vec());
+        let kept = (is_kept || passing.is_empty()).then(|| {
+            let mut kept = Buffer::new(&self.receiver.worker);
+            splitter.take_kept(&mut kept.bytes);
+            kept
+        });
         splitter.shrink(KEPT_BYTES_MAX);
         decompressed.clear();
         decompressed.shrink_to(KEPT_BYTES_MAX);

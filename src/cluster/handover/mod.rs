@@ -13,6 +13,10 @@
 //!   cut by another view are refused where they come, so that what is stored has an owner at least in the view of
 //!   who stores it.
 //!
+//! # Limits
+//! - [`ASKED_MAX`] of the others are asked at a time; in a cluster of more a round takes as much longer. There are at
+//!   most as many as a cluster may have ([`cluster::MEMBERS_MAX`]).
+//!
 //! # Threads
 //! - A task of its own; the ledger has a lock that is never held over a wait.
 
@@ -45,6 +49,8 @@ pub(crate) const HANDOVER_PATH: &str = "/api/v1/cluster/handover";
 /// Between two times the others are asked, while something is waited for.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// A connection and a task each, on a machine that has other work.
+const ASKED_MAX: usize = 64;
 /// Gossip takes a second or two.
 const AGREE_WITHIN: Duration = Duration::from_secs(5);
 /// How long an agent that is about to end stays for those who want to hear that it has shipped everything.
@@ -187,6 +193,15 @@ impl Handover {
         if let Some(present) = present.filter(is_same) {
             return present;
         }
+        let others = moment.peers.iter().filter(|peer| !peer.is_self).count();
+        if others > ASKED_MAX {
+            let at_a_time = ASKED_MAX;
+            tracing::info!(
+                others,
+                at_a_time,
+                "the cluster is large: it is asked in turns"
+            );
+        }
         let now = self.0.clock.monotonic();
         let unknown = View {
             number: moment.number,
@@ -269,28 +284,22 @@ impl Handover {
 
     /// What these say, as far as they do.
     async fn ask(&self, moment: &Moment, names: &Names) -> BTreeMap<Arc<str>, Report> {
-        let mut asking = JoinSet::new();
-        for name in names {
-            let peer = moment.peers.iter().find(|peer| peer.name == *name);
-            let Some(peer) = peer else { continue };
-            let (lines, address) = (Arc::clone(&self.0.lines), Arc::clone(&peer.address));
-            let (name, path) = (
-                Arc::clone(name),
-                format!("{HANDOVER_PATH}?from={}", self.0.own),
-            );
-            asking.spawn(async move {
-                let request = Request::get(path).body(Full::<Bytes>::default()).ok()?;
-                let answer = timeout(ANSWER_WITHIN, lines.ask(&address, request)).await;
-                let answer = answer.ok()?.ok()?;
-                let report = (answer.status() == StatusCode::OK).then(|| read(answer.body()));
-                Some((name, report??))
-            });
-        }
-        let mut reports = BTreeMap::new();
-        while let Some(asked) = asking.join_next().await {
-            reports.extend(asked.ok().flatten());
-        }
-        reports
+        let peers = moment.peers.iter();
+        let to_ask = peers.filter(|peer| names.contains(&peer.name));
+        let asked = in_turns(to_ask.map(|peer| {
+            let (name, address) = (Arc::clone(&peer.name), Arc::clone(&peer.address));
+            self.clone().ask_one(name, address)
+        }));
+        asked.await.into_iter().flatten().collect()
+    }
+
+    async fn ask_one(self, name: Arc<str>, address: Arc<str>) -> Option<(Arc<str>, Report)> {
+        let path = format!("{HANDOVER_PATH}?from={}", self.0.own);
+        let request = Request::get(path).body(Full::<Bytes>::default()).ok()?;
+        let answer = timeout(ANSWER_WITHIN, self.0.lines.ask(&address, request)).await;
+        let answer = answer.ok()?.ok()?;
+        let report = (answer.status() == StatusCode::OK).then(|| read(answer.body()));
+        Some((name, report??))
     }
 
     /// What the others are told.
@@ -326,6 +335,26 @@ impl Handover {
     }
 }
 
+/// What all of these come to, [`ASKED_MAX`] at a time, in any order.
+async fn in_turns<F>(mut all: impl Iterator<Item = F>) -> Vec<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let mut under_way = JoinSet::new();
+    let mut done = Vec::new();
+    loop {
+        while under_way.len() < ASKED_MAX
+            && let Some(next) = all.next()
+        {
+            under_way.spawn(next);
+        }
+        let Some(ended) = under_way.join_next().await else {
+            return done;
+        };
+        done.extend(ended);
+    }
+}
+
 /// What another agent has answered.
 fn read(body: &[u8]) -> Option<Report> {
     let value: Value = serde_json::from_slice(body).ok()?;
@@ -351,3 +380,6 @@ fn read(body: &[u8]) -> Option<Report> {
     });
     views.collect()
 }
+
+#[cfg(test)]
+mod tests;

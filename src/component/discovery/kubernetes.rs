@@ -138,20 +138,12 @@ fn read_selectors(r: &mut BodyReader<'_>, role: KubernetesRole) -> Vec<Selector>
 
 #[cfg(test)]
 mod tests {
-    use config::Scope;
-
     use super::*;
+    use crate::component::testing::decoded;
     use crate::discovery::KubernetesKind;
 
     fn load(body: &str) -> Result<KubernetesPlace, String> {
-        let text = format!("c \"x\" {{\n{body}\n}}\n");
-        let file = config::parse("a", &text).unwrap();
-        let found = config::decode(&file.blocks[0], &Scope::new(), read);
-        let found = found.map_err(|found| {
-            let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-            lines.join("\n")
-        });
-        match found?.place {
+        match decoded(&format!("c \"x\" {{\n{body}\n}}\n"), read)?.place {
             Place::Kubernetes(place) => Ok(*place),
             place => panic!("{place:?}"),
         }

@@ -1,18 +1,11 @@
 //! Arguments of components that find targets: what is there unless something is said, and what is refused.
 
-use config::Scope;
-
 use super::*;
+use crate::component::testing::decoded;
 
 /// What a block of this body asks for, or what is wrong with it.
 fn load(read: fn(&mut BodyReader<'_>) -> Discovery, body: &str) -> Result<Discovery, String> {
-    let text = format!("c \"x\" {{\n{body}\n}}\n");
-    let file = config::parse("a", &text).map_err(|error| error.to_string())?;
-    let lines = |found: config::Diagnostics| {
-        let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-        lines.join("\n")
-    };
-    config::decode(&file.blocks[0], &Scope::new(), read).map_err(lines)
+    decoded(&format!("c \"x\" {{\n{body}\n}}\n"), read)
 }
 
 #[test]

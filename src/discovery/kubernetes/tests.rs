@@ -16,13 +16,6 @@ use super::objects::{
 };
 use super::*;
 
-/// Objects of a kind, as they are recorded.
-fn recorded(plural: &str) -> Value {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kubernetes");
-    let text = std::fs::read_to_string(dir.join(format!("{plural}.json"))).unwrap();
-    serde_json::from_str(&text).unwrap()
-}
-
 fn decoded<T: Known>(object: &Value) -> Object {
     let seen: Versioned<T> = serde_json::from_value(object.clone()).unwrap();
     seen.object.object()

@@ -5,7 +5,7 @@ mod corpus;
 mod floats;
 mod golden;
 mod nhcb;
-mod protobuf;
+pub(crate) mod protobuf;
 mod resume;
 mod verdicts;
 

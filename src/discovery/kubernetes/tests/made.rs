@@ -2,18 +2,9 @@
 
 use std::fmt::Write;
 
+use super::api::{PLURALS, recorded};
 use super::*;
 use crate::discovery::TARGETS_MAX;
-
-const EVERY_KIND: [&str; 7] = [
-    "nodes",
-    "pods",
-    "services",
-    "endpoints",
-    "endpointslices",
-    "ingresses",
-    "namespaces",
-];
 
 fn store(role: Role, node: bool, namespace: bool) -> Store {
     Store::new(role, AttachMetadata { node, namespace }, OBJECTS_MAX)
@@ -22,7 +13,7 @@ fn store(role: Role, node: bool, namespace: bool) -> Store {
 /// The targets of everything that is recorded, a label a line.
 fn golden(role: Role) -> String {
     let mut store = store(role, true, true);
-    for kind in EVERY_KIND {
+    for kind in PLURALS {
         for one in recorded(kind).as_array().unwrap() {
             store.apply(object(one));
         }

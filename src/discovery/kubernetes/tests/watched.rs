@@ -3,7 +3,7 @@
 use shipper::HttpOptions;
 
 use super::super::refresh::Look as _;
-use super::api::{Fault, Gone, KubernetesApi};
+use super::api::{Fault, Gone, KubernetesApi, recorded};
 use super::*;
 
 /// How long something may take on a busy machine: a watch that failed is tried again after seconds.

@@ -7,9 +7,9 @@ use super::*;
 use crate::proto;
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct MetricFamily {
+pub(crate) struct MetricFamily {
     #[prost(string, tag = "1")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(string, tag = "2")]
     help: String,
     #[prost(int32, tag = "3")]
@@ -21,91 +21,91 @@ pub(super) struct MetricFamily {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Metric {
+pub(crate) struct Metric {
     #[prost(message, repeated, tag = "1")]
-    label: Vec<proto::Label>,
+    pub(crate) label: Vec<proto::Label>,
     #[prost(message, optional, tag = "2")]
-    gauge: Option<Number>,
+    pub(crate) gauge: Option<Number>,
     #[prost(message, optional, tag = "3")]
-    counter: Option<Number>,
+    pub(crate) counter: Option<Number>,
     #[prost(message, optional, tag = "4")]
-    summary: Option<Summary>,
+    pub(crate) summary: Option<Summary>,
     #[prost(message, optional, tag = "5")]
-    untyped: Option<Number>,
+    pub(crate) untyped: Option<Number>,
     #[prost(int64, tag = "6")]
-    timestamp_ms: i64,
+    pub(crate) timestamp_ms: i64,
     #[prost(message, optional, tag = "7")]
-    histogram: Option<ClientHistogram>,
+    pub(crate) histogram: Option<ClientHistogram>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Number {
+pub(crate) struct Number {
     #[prost(double, tag = "1")]
-    value: f64,
+    pub(crate) value: f64,
     #[prost(message, optional, tag = "2")]
-    exemplar: Option<ClientExemplar>,
+    pub(crate) exemplar: Option<ClientExemplar>,
     #[prost(message, optional, tag = "3")]
-    start: Option<Timestamp>,
+    pub(crate) start: Option<Timestamp>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Summary {
+pub(crate) struct Summary {
     #[prost(uint64, tag = "1")]
-    count: u64,
+    pub(crate) count: u64,
     #[prost(double, tag = "2")]
-    sum: f64,
+    pub(crate) sum: f64,
     #[prost(message, repeated, tag = "3")]
-    quantile: Vec<Quantile>,
+    pub(crate) quantile: Vec<Quantile>,
     #[prost(message, optional, tag = "4")]
-    start: Option<Timestamp>,
+    pub(crate) start: Option<Timestamp>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Quantile {
+pub(crate) struct Quantile {
     #[prost(double, tag = "1")]
-    quantile: f64,
+    pub(crate) quantile: f64,
     #[prost(double, tag = "2")]
-    value: f64,
+    pub(crate) value: f64,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ClientHistogram {
+pub(crate) struct ClientHistogram {
     #[prost(uint64, tag = "1")]
-    pub(super) count: u64,
+    pub(crate) count: u64,
     #[prost(double, tag = "2")]
-    pub(super) sum: f64,
+    pub(crate) sum: f64,
     #[prost(message, repeated, tag = "3")]
-    pub(super) bucket: Vec<Bucket>,
+    pub(crate) bucket: Vec<Bucket>,
     #[prost(double, tag = "4")]
-    pub(super) count_float: f64,
+    pub(crate) count_float: f64,
     #[prost(sint32, tag = "5")]
-    pub(super) schema: i32,
+    pub(crate) schema: i32,
     #[prost(double, tag = "6")]
-    pub(super) zero_threshold: f64,
+    pub(crate) zero_threshold: f64,
     #[prost(uint64, tag = "7")]
-    pub(super) zero_count: u64,
+    pub(crate) zero_count: u64,
     #[prost(double, tag = "8")]
-    pub(super) zero_count_float: f64,
+    pub(crate) zero_count_float: f64,
     #[prost(message, repeated, tag = "9")]
-    pub(super) negative_span: Vec<proto::BucketSpan>,
+    pub(crate) negative_span: Vec<proto::BucketSpan>,
     #[prost(sint64, repeated, packed = "false", tag = "10")]
-    pub(super) negative_delta: Vec<i64>,
+    pub(crate) negative_delta: Vec<i64>,
     #[prost(double, repeated, packed = "false", tag = "11")]
-    pub(super) negative_count: Vec<f64>,
+    pub(crate) negative_count: Vec<f64>,
     #[prost(message, repeated, tag = "12")]
-    pub(super) positive_span: Vec<proto::BucketSpan>,
+    pub(crate) positive_span: Vec<proto::BucketSpan>,
     #[prost(sint64, repeated, tag = "13")]
-    pub(super) positive_delta: Vec<i64>,
+    pub(crate) positive_delta: Vec<i64>,
     #[prost(double, repeated, tag = "14")]
-    pub(super) positive_count: Vec<f64>,
+    pub(crate) positive_count: Vec<f64>,
     #[prost(message, optional, tag = "15")]
-    pub(super) start: Option<Timestamp>,
+    pub(crate) start: Option<Timestamp>,
     #[prost(message, repeated, tag = "16")]
-    pub(super) exemplars: Vec<ClientExemplar>,
+    pub(crate) exemplars: Vec<ClientExemplar>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     #[prost(uint64, tag = "1")]
     count: u64,
     #[prost(double, tag = "2")]
@@ -117,7 +117,7 @@ pub(super) struct Bucket {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ClientExemplar {
+pub(crate) struct ClientExemplar {
     #[prost(message, repeated, tag = "1")]
     label: Vec<proto::Label>,
     #[prost(double, tag = "2")]
@@ -127,7 +127,7 @@ pub(super) struct ClientExemplar {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub(super) struct Timestamp {
+pub(crate) struct Timestamp {
     #[prost(int64, tag = "1")]
     seconds: i64,
     #[prost(int32, tag = "2")]
@@ -143,7 +143,7 @@ const SHAPES: [&str; 6] = [
     "gaugehistogram",
 ];
 
-pub(super) fn family(shape: &str, metric: Vec<Metric>) -> MetricFamily {
+pub(crate) fn family(shape: &str, metric: Vec<Metric>) -> MetricFamily {
     let kind = SHAPES.iter().position(|name| *name == shape).unwrap();
     MetricFamily {
         name: "m".into(),
@@ -154,7 +154,7 @@ pub(super) fn family(shape: &str, metric: Vec<Metric>) -> MetricFamily {
     }
 }
 
-pub(super) fn histogram(histogram: ClientHistogram) -> Metric {
+pub(crate) fn histogram(histogram: ClientHistogram) -> Metric {
     Metric {
         histogram: Some(histogram),
         ..Metric::default()
@@ -168,11 +168,11 @@ fn label(name: &str, value: &str) -> proto::Label {
     }
 }
 
-fn at(seconds: i64, nanos: i32) -> Option<Timestamp> {
+pub(crate) fn at(seconds: i64, nanos: i32) -> Option<Timestamp> {
     Some(Timestamp { seconds, nanos })
 }
 
-fn spans(spans: &[(i32, u32)]) -> Vec<proto::BucketSpan> {
+pub(crate) fn spans(spans: &[(i32, u32)]) -> Vec<proto::BucketSpan> {
     let span = |(offset, length): &(i32, u32)| proto::BucketSpan {
         offset: *offset,
         length: *length,
@@ -180,7 +180,7 @@ fn spans(spans: &[(i32, u32)]) -> Vec<proto::BucketSpan> {
     spans.iter().map(span).collect()
 }
 
-fn body(families: &[MetricFamily]) -> Vec<u8> {
+pub(crate) fn body(families: &[MetricFamily]) -> Vec<u8> {
     let mut body = Vec::new();
     for family in families {
         family.encode_length_delimited(&mut body).unwrap();

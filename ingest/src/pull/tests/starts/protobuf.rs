@@ -1,104 +1,22 @@
 //! Turns start times of protobuf bodies into what is in the log then.
 
-use prost::Message;
-
 use super::{Bench, Rules, brief, zeros};
 use crate::decode::exposition::Format;
-use crate::proto::BucketSpan;
+use crate::decode::exposition::tests::protobuf::{
+    ClientHistogram, Metric, Number, Quantile, Summary, at, body, family, histogram, spans,
+};
 
-#[derive(Clone, PartialEq, Message)]
-struct MetricFamily {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(int32, tag = "3")]
-    kind: i32,
-    #[prost(message, repeated, tag = "4")]
-    metric: Vec<Metric>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Metric {
-    #[prost(message, optional, tag = "3")]
-    counter: Option<Counter>,
-    #[prost(message, optional, tag = "4")]
-    summary: Option<Summary>,
-    #[prost(message, optional, tag = "7")]
-    histogram: Option<Histogram>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Counter {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(message, optional, tag = "3")]
-    start: Option<Timestamp>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Summary {
-    #[prost(uint64, tag = "1")]
-    count: u64,
-    #[prost(message, repeated, tag = "3")]
-    quantile: Vec<Quantile>,
-    #[prost(message, optional, tag = "4")]
-    start: Option<Timestamp>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Quantile {
-    #[prost(double, tag = "1")]
-    quantile: f64,
-    #[prost(double, tag = "2")]
-    value: f64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Histogram {
-    #[prost(uint64, tag = "1")]
-    count: u64,
-    #[prost(sint32, tag = "5")]
-    schema: i32,
-    #[prost(double, tag = "6")]
-    zero_threshold: f64,
-    #[prost(message, repeated, tag = "12")]
-    positive_span: Vec<BucketSpan>,
-    #[prost(sint64, repeated, tag = "13")]
-    positive_delta: Vec<i64>,
-    #[prost(message, optional, tag = "15")]
-    start: Option<Timestamp>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-struct Timestamp {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-}
-
-const START: Option<Timestamp> = Some(Timestamp { seconds: 20 });
-
-fn body(kind: i32, metric: Metric) -> Vec<u8> {
-    let metric = vec![metric];
-    let name = "m".to_owned();
-    MetricFamily { name, kind, metric }.encode_length_delimited_to_vec()
-}
-
-fn native(kind: i32) -> Vec<u8> {
-    let histogram = Histogram {
+fn native(shape: &str) -> Vec<u8> {
+    let native = ClientHistogram {
         count: 3,
         schema: 3,
         zero_threshold: 0.5,
-        positive_span: vec![BucketSpan {
-            offset: 1,
-            length: 2,
-        }],
+        positive_span: spans(&[(1, 2)]),
         positive_delta: vec![1, 1],
-        start: START,
+        start: at(20, 0),
+        ..ClientHistogram::default()
     };
-    let metric = Metric {
-        histogram: Some(histogram),
-        ..Metric::default()
-    };
-    body(kind, metric)
+    body(&[family(shape, vec![histogram(native)])])
 }
 
 /// One whose target was there before, at 16000.
@@ -112,31 +30,31 @@ fn bench(rules: Rules) -> Bench {
 #[test]
 fn counters_and_summaries_are_0_at_their_start() {
     let mut bench = bench(zeros());
-    let mut all = body(
-        0,
-        Metric {
-            counter: Some(Counter {
-                value: 5.0,
-                start: START,
-            }),
-            ..Metric::default()
-        },
-    );
-    let summary = Summary {
-        count: 2,
-        quantile: vec![Quantile {
-            quantile: 0.5,
-            value: 7.0,
-        }],
-        start: START,
+    let counter = Metric {
+        counter: Some(Number {
+            value: 5.0,
+            start: at(20, 0),
+            ..Number::default()
+        }),
+        ..Metric::default()
     };
-    all.extend(body(
-        2,
-        Metric {
-            summary: Some(summary),
-            ..Metric::default()
-        },
-    ));
+    let quantile = Quantile {
+        quantile: 0.5,
+        value: 7.0,
+    };
+    let summary = Metric {
+        summary: Some(Summary {
+            count: 2,
+            quantile: vec![quantile],
+            start: at(20, 0),
+            ..Summary::default()
+        }),
+        ..Metric::default()
+    };
+    let all = body(&[
+        family("counter", vec![counter]),
+        family("summary", vec![summary]),
+    ]);
     assert_eq!(bench.scrape_as(&all, Format::Protobuf).starts, 3);
     let came = bench.came();
     assert_eq!(
@@ -162,7 +80,12 @@ fn a_native_histogram_is_an_empty_one_of_its_kind_at_its_start() {
             native_schema_max,
             ..zeros()
         });
-        assert_eq!(bench.scrape_as(&native(4), Format::Protobuf).starts, 1);
+        assert_eq!(
+            bench
+                .scrape_as(&native("histogram"), Format::Protobuf)
+                .starts,
+            1
+        );
         let (_, histograms) = bench.everything();
         let told: Vec<_> = histograms.iter().map(brief).collect();
         let m = || "m{}".to_owned();
@@ -176,7 +99,12 @@ fn a_native_histogram_is_an_empty_one_of_its_kind_at_its_start() {
         let empty = &histograms[0].1;
         assert!(empty.positive_spans.is_empty() && empty.positive_deltas.is_empty());
         assert_eq!(empty.zero_threshold.to_bits(), 0.5f64.to_bits());
-        assert_eq!(bench.scrape_as(&native(4), Format::Protobuf).starts, 0);
+        assert_eq!(
+            bench
+                .scrape_as(&native("histogram"), Format::Protobuf)
+                .starts,
+            0
+        );
     }
 }
 
@@ -187,7 +115,7 @@ fn a_histogram_of_a_gauge_has_no_start() {
             native_histograms,
             ..zeros()
         });
-        let scraped = bench.scrape_as(&native(5), Format::Protobuf);
+        let scraped = bench.scrape_as(&native("gaugehistogram"), Format::Protobuf);
         assert_eq!((scraped.starts, scraped.error), (0, None));
     }
 }
