@@ -138,6 +138,18 @@ pub(crate) enum GitLogin {
         username: String,
         password: SecretSource,
     },
+    Ssh {
+        username: String,
+        key: SshKey,
+        passphrase: Option<Secret>,
+    },
+}
+
+/// A private key.
+#[derive(Clone, Debug)]
+pub(crate) enum SshKey {
+    Text(Secret),
+    File(PathBuf),
 }
 
 /// A request whose answer is the text.
@@ -257,19 +269,17 @@ pub(crate) fn read_import_git(r: &mut BodyReader<'_>) -> Content {
         r.refuse("pull_frequency", "must be more than 0");
     }
     let basic = r.block("basic_auth", http_client::read_basic);
-    let login = match basic {
-        Some(shipper::Auth::Basic { username, password }) => GitLogin::Basic { username, password },
+    let ssh = r.block("ssh_key", read_ssh_key).flatten();
+    if basic.is_some() && ssh.is_some() {
+        r.refuse_block("at most one of basic_auth & ssh_key must be configured");
+    }
+    let login = match (basic, ssh) {
+        (Some(shipper::Auth::Basic { username, password }), _) => {
+            GitLogin::Basic { username, password }
+        }
+        (_, Some(ssh)) => ssh,
         _ => GitLogin::None,
     };
-    r.block("ssh_key", |r| {
-        for name in ["username", "key_file"] {
-            r.or(name, String::new());
-        }
-        for name in ["key", "passphrase"] {
-            r.optional::<Secret>(name);
-        }
-        r.refuse_block("ssh_key is not supported: use https with basic_auth");
-    });
     Content {
         fetch: Fetch::Git(Box::new(GitFetch {
             repository: r.required("repository"),
@@ -280,4 +290,31 @@ pub(crate) fn read_import_git(r: &mut BodyReader<'_>) -> Content {
         every,
         is_secret: false,
     }
+}
+
+fn read_ssh_key(r: &mut BodyReader<'_>) -> Option<GitLogin> {
+    let username: String = r.required("username");
+    if username.starts_with('-') {
+        r.refuse("username", "must not begin with -");
+    }
+    let key: Option<Secret> = r.optional("key");
+    let file: Option<String> = r.optional("key_file");
+    let passphrase = r.optional("passphrase");
+    let key = match (key, file) {
+        (Some(_), Some(_)) => {
+            r.refuse_block("at most one of ssh_key key & key_file must be configured");
+            return None;
+        }
+        (Some(key), None) => SshKey::Text(key),
+        (None, Some(file)) => SshKey::File(PathBuf::from(file)),
+        (None, None) => {
+            r.refuse_block("one of ssh_key key & key_file must be configured");
+            return None;
+        }
+    };
+    Some(GitLogin::Ssh {
+        username,
+        key,
+        passphrase,
+    })
 }
