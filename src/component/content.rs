@@ -280,9 +280,23 @@ pub(crate) fn read_import_git(r: &mut BodyReader<'_>) -> Content {
         (_, Some(ssh)) => ssh,
         _ => GitLogin::None,
     };
+    let repository: String = r.required("repository");
+    let begins = |all: &[&str]| all.iter().any(|scheme| repository.starts_with(scheme));
+    match login {
+        GitLogin::Ssh { .. } if begins(&["http://", "https://", "file://"]) => {
+            r.refuse(
+                "repository",
+                "must be ssh://user@host/path or user@host:path where there is an ssh_key",
+            );
+        }
+        GitLogin::Basic { .. } if begins(&["ssh://"]) => {
+            r.refuse("repository", "takes no basic_auth: use ssh_key");
+        }
+        _ => {}
+    }
     Content {
         fetch: Fetch::Git(Box::new(GitFetch {
-            repository: r.required("repository"),
+            repository,
             revision: r.or("revision", "HEAD".to_owned()),
             path: r.required("path"),
             login,
@@ -317,4 +331,54 @@ fn read_ssh_key(r: &mut BodyReader<'_>) -> Option<GitLogin> {
         key,
         passphrase,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with the body of an `import.git`.
+    fn wrong(body: &str) -> String {
+        let text = format!("import.git \"x\" {{\npath = \"p\"\n{body}\n}}");
+        let file = config::parse("a", &text).unwrap();
+        let all = config::check(&file.blocks[0], |r| drop(read_import_git(r)));
+        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+        all.join("\n")
+    }
+
+    #[test]
+    fn a_login_that_cannot_be_is_refused_where_it_stands() {
+        let ssh = "repository = \"git@h:r\"";
+        let key = "ssh_key {\nusername = \"git\"\nkey_file = \"k\"\n";
+        for (body, want) in [
+            (format!("{ssh}\n{key}}}"), ""),
+            (format!("{ssh}\n{key}passphrase = \"hunter2\"\n}}"), ""),
+            (
+                format!("{ssh}\n{key}key = \"hunter2\"\n}}"),
+                "a:4:1: at most one of ssh_key key & key_file must be configured",
+            ),
+            (
+                format!("{ssh}\nssh_key {{\nusername = \"git\"\n}}"),
+                "a:4:1: one of ssh_key key & key_file must be configured",
+            ),
+            (
+                format!("{ssh}\nssh_key {{\nusername = \"-l\"\nkey_file = \"k\"\n}}"),
+                "a:5:12: \"-l\" must not begin with -",
+            ),
+            (
+                format!("{ssh}\nbasic_auth {{ }}\n{key}}}"),
+                "a:1:1: at most one of basic_auth & ssh_key must be configured",
+            ),
+            (
+                format!("repository = \"https://h/r\"\n{key}}}"),
+                "a:3:14: \"https://h/r\" must be ssh://user@host/path or user@host:path where there is an ssh_key",
+            ),
+            (
+                "repository = \"ssh://h/r\"\nbasic_auth { }".to_owned(),
+                "a:3:14: \"ssh://h/r\" takes no basic_auth: use ssh_key",
+            ),
+        ] {
+            assert_eq!(wrong(&body), want, "{body}");
+        }
+    }
 }
