@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::cluster;
 use crate::common::agent::Agent;
 use crate::common::http::{Client, get};
 use crate::common::load::{Sender, compressed, series};
@@ -224,6 +225,42 @@ fn every_page_shows_its_data_to_everybody_and_no_secret() {
         assert!(!reply.text.contains(SECRET), "{path}");
     }
     scene.end();
+}
+
+#[test]
+fn the_cluster_page_shows_who_is_there_and_who_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |name: &str, join: &[u16]| {
+        let dir = dir.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        let flags = cluster::flags(name, join);
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        Agent::start(&dir, &[], &flags)
+    };
+    let a = start("a", &[]);
+    let mut b = start("b", &[a.own_port]);
+    cluster::until_known(&[("a", &a), ("b", &b)], PATIENCE);
+    let mut browser = Browser::start(dir.path());
+    for (width, theme) in [(1440, "light"), (390, "dark")] {
+        browser.resize(width, theme);
+        browser.open(&format!("http://127.0.0.1:{}/#/cluster", a.own_port));
+        let both = format!(
+            "const rows = [...document.querySelectorAll('tbody tr')].map((row) => row.textContent);
+             return document.querySelector('h1')?.textContent === 'Cluster' && rows.length === 2
+                 && rows[0].includes('this one') && rows[0].includes('127.0.0.1:{}')
+                 && !rows[1].includes('this one') && rows[1].includes('127.0.0.1:{}')
+                 && rows.every((row) => row.includes('participant') && /[1-9]\\d\\.\\d %/.test(row))",
+            a.own_port, b.own_port
+        );
+        browser.until("both agents, each with a share", &both);
+        assert_eq!(browser.run(BASICS), Value::Array(vec![]), "at {width}");
+    }
+    b.process.kill();
+    let one =
+        "const rows = [...document.querySelectorAll('tbody tr')].map((row) => row.textContent);
+               return rows.length === 1 && rows[0].includes('100.0 %')";
+    browser.until("the other one is gone", one);
+    assert_eq!(browser.console(), Vec::<String>::new());
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn fmt_formats_stdin_and_tells_what_is_wrong() {
     let (code, _, error) = outcome(&["fmt"], "a = [");
     assert_eq!(code, 1);
     assert!(
-        error.contains("<stdin>:1:6: expected ") && error.contains('^'),
+        error.contains("<stdin>:1:6: expected ") && error.contains(" 1 | a = [\n"),
         "{error}"
     );
     assert_ne!(outcome(&["fmt", "-t", "-w", "x"], "").0, 0);

@@ -364,3 +364,36 @@ fn a_file_that_changes_changes_what_refers_to_it() {
         page.text
     );
 }
+
+#[test]
+fn what_the_ingest_threads_cannot_take_over_is_closed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    // More than a log has writers for: the first one fails all of a change.
+    let agent = Agent::start_with(dir.path(), &["--ingest.threads=200"], |_| {
+        "logging { }\n".to_owned()
+    });
+    let round = Round::new(0);
+    agent.configure(&round.config(free_port(), &[&sink, &sink, &sink]));
+    let (status, text) = reload(&agent);
+    assert_eq!(status, 400, "{text}");
+    assert!(text.contains("receivers: "), "{text}");
+    // Nobody has it: another one may.
+    let log = agent.storage().join("prometheus.remote_write.out");
+    let mut store = None;
+    eventually(PATIENCE, || {
+        match wal::Store::open(&log, wal::StoreOptions::default()) {
+            Ok(opened) => {
+                store = Some(opened);
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    });
+    // Once it is free, it is tried again.
+    store.unwrap().close();
+    let (status, again) = reload(&agent);
+    assert_eq!((status, again), (400, text));
+    agent.configure("logging { }\n");
+    assert_eq!(reload(&agent), (200, "config reloaded\n".to_owned()));
+}

@@ -170,7 +170,7 @@ fn a_broken_configuration_is_shown_where_it_is_broken() {
         let header = format!("Error: {}{message}", arguments[1]);
         assert!(said.starts_with(&header), "{said}\nstarts with\n{header}");
         assert!(
-            said.lines().any(|shown| shown == line),
+            said.lines().any(|shown| shown.trim() == line),
             "{said}\nshows\n{line}"
         );
         let last = said.lines().last();

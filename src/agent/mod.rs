@@ -14,6 +14,8 @@
 //!
 //! # Failure
 //! - What cannot be done for one component is told by its id, and the others are done.
+//! - Where the ingest threads cannot go over to what is asked for, they feed what they fed: none of that is
+//!   stopped, and logs that were opened for it are closed again.
 //!
 //! # Threads
 //! - Everything here runs on the thread that has the graph, and waits for what it starts.
@@ -30,7 +32,7 @@ mod shared;
 mod view;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -168,17 +170,25 @@ impl Agent {
     /// Makes what runs be what is asked for.
     pub(crate) fn apply(&mut self, asked: &[graph::Asked<'_>]) -> Problems {
         let mut problems = Problems::new();
-        self.order = asked.iter().map(|one| one.id.clone()).collect();
+        let there: BTreeSet<String> = self.writers.keys().cloned().collect();
         let wanted = self.open_writers(asked, &mut problems);
         self.change_stages(asked);
-        self.change_doors(asked, &mut problems);
+        let is_laid_out = self.change_doors(asked, &mut problems);
+        if is_laid_out {
+            self.order = asked.iter().map(|one| one.id.clone()).collect();
+        } else {
+            self.close_all_but(&there);
+        }
         for (id, wanted) in wanted {
             if let Some(writer) = self.writers.get_mut(&id) {
                 let failed = writer.ship(wanted, &self.ground);
                 problems.extend(failed.into_iter().map(|error| (id.clone(), error)));
             }
         }
-        self.leave(asked);
+        // Where nothing has changed, what is not asked for any more is still fed.
+        if is_laid_out {
+            self.leave(asked);
+        }
         self.tell_handover(asked);
         self.ground.lock_timeout = Duration::ZERO;
         problems
@@ -253,8 +263,19 @@ impl Agent {
         }
     }
 
-    /// Receivers and scrapers: where data comes in.
-    fn change_doors(&mut self, asked: &[graph::Asked<'_>], problems: &mut Problems) {
+    /// Closes logs that nobody will feed: what would have did not start.
+    fn close_all_but(&mut self, there: &BTreeSet<String>) {
+        self.writers.retain(|id, writer| {
+            let is_there = there.contains(id);
+            if !is_there {
+                writer.store.close();
+            }
+            is_there
+        });
+    }
+
+    /// Receivers and scrapers: where data comes in. Whether they are what is asked for, as a whole.
+    fn change_doors(&mut self, asked: &[graph::Asked<'_>], problems: &mut Problems) -> bool {
         let mut before = std::mem::take(&mut self.scrapers);
         let (mut scrapers, mut forwarded) = (BTreeMap::new(), BTreeMap::new());
         let (flow, stores) = self.flow(asked);
@@ -304,8 +325,11 @@ impl Agent {
             }
         }
         self.scrapers = scrapers;
-        self.forwarded = forwarded;
-        self.lay_out(layout, problems);
+        let is_laid_out = self.lay_out(layout, problems);
+        if is_laid_out {
+            self.forwarded = forwarded;
+        }
+        is_laid_out
     }
 
     /// What is between where data comes in and where it stays, and the stores.
@@ -328,12 +352,14 @@ impl Agent {
         (flow, stores)
     }
 
-    /// Has the ingest threads go over to a layout.
-    fn lay_out(&mut self, layout: Layout, problems: &mut Problems) {
+    /// Has the ingest threads go over to a layout; whether they did.
+    fn lay_out(&mut self, layout: Layout, problems: &mut Problems) -> bool {
         let limits: BTreeMap<String, usize> = (layout.receivers.iter())
             .map(|one| (one.name.clone(), one.connections_max))
             .collect();
-        match self.shards.apply(layout) {
+        let applied = self.shards.apply(layout);
+        let is_laid_out = applied.is_ok();
+        match applied {
             Ok(applied) => {
                 let failed = applied.failed.into_iter();
                 problems.extend(failed.map(|(id, error)| (id, error.into())));
@@ -353,6 +379,7 @@ impl Agent {
             };
             self.receivers.insert(id, (address, limit));
         }
+        is_laid_out
     }
 
     /// Closes the logs nobody asks for, in the background: they ship what they have until the deadline.

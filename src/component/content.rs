@@ -138,6 +138,18 @@ pub(crate) enum GitLogin {
         username: String,
         password: SecretSource,
     },
+    Ssh {
+        username: String,
+        key: SshKey,
+        passphrase: Option<Secret>,
+    },
+}
+
+/// A private key.
+#[derive(Clone, Debug)]
+pub(crate) enum SshKey {
+    Text(Secret),
+    File(PathBuf),
 }
 
 /// A request whose answer is the text.
@@ -257,27 +269,116 @@ pub(crate) fn read_import_git(r: &mut BodyReader<'_>) -> Content {
         r.refuse("pull_frequency", "must be more than 0");
     }
     let basic = r.block("basic_auth", http_client::read_basic);
-    let login = match basic {
-        Some(shipper::Auth::Basic { username, password }) => GitLogin::Basic { username, password },
+    let ssh = r.block("ssh_key", read_ssh_key).flatten();
+    if basic.is_some() && ssh.is_some() {
+        r.refuse_block("at most one of basic_auth & ssh_key must be configured");
+    }
+    let login = match (basic, ssh) {
+        (Some(shipper::Auth::Basic { username, password }), _) => {
+            GitLogin::Basic { username, password }
+        }
+        (_, Some(ssh)) => ssh,
         _ => GitLogin::None,
     };
-    r.block("ssh_key", |r| {
-        for name in ["username", "key_file"] {
-            r.or(name, String::new());
+    let repository: String = r.required("repository");
+    let begins = |all: &[&str]| all.iter().any(|scheme| repository.starts_with(scheme));
+    match login {
+        GitLogin::Ssh { .. } if begins(&["http://", "https://", "file://"]) => {
+            r.refuse(
+                "repository",
+                "must be ssh://user@host/path or user@host:path where there is an ssh_key",
+            );
         }
-        for name in ["key", "passphrase"] {
-            r.optional::<Secret>(name);
+        GitLogin::Basic { .. } if begins(&["ssh://"]) => {
+            r.refuse("repository", "takes no basic_auth: use ssh_key");
         }
-        r.refuse_block("ssh_key is not supported: use https with basic_auth");
-    });
+        _ => {}
+    }
     Content {
         fetch: Fetch::Git(Box::new(GitFetch {
-            repository: r.required("repository"),
+            repository,
             revision: r.or("revision", "HEAD".to_owned()),
             path: r.required("path"),
             login,
         })),
         every,
         is_secret: false,
+    }
+}
+
+fn read_ssh_key(r: &mut BodyReader<'_>) -> Option<GitLogin> {
+    let username: String = r.required("username");
+    if username.starts_with('-') {
+        r.refuse("username", "must not begin with -");
+    }
+    let key: Option<Secret> = r.optional("key");
+    let file: Option<String> = r.optional("key_file");
+    let passphrase = r.optional("passphrase");
+    let key = match (key, file) {
+        (Some(_), Some(_)) => {
+            r.refuse_block("at most one of ssh_key key & key_file must be configured");
+            return None;
+        }
+        (Some(key), None) => SshKey::Text(key),
+        (None, Some(file)) => SshKey::File(PathBuf::from(file)),
+        (None, None) => {
+            r.refuse_block("one of ssh_key key & key_file must be configured");
+            return None;
+        }
+    };
+    Some(GitLogin::Ssh {
+        username,
+        key,
+        passphrase,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with the body of an `import.git`.
+    fn wrong(body: &str) -> String {
+        let text = format!("import.git \"x\" {{\npath = \"p\"\n{body}\n}}");
+        let file = config::parse("a", &text).unwrap();
+        let all = config::check(&file.blocks[0], |r| drop(read_import_git(r)));
+        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+        all.join("\n")
+    }
+
+    #[test]
+    fn a_login_that_cannot_be_is_refused_where_it_stands() {
+        let ssh = "repository = \"git@h:r\"";
+        let key = "ssh_key {\nusername = \"git\"\nkey_file = \"k\"\n";
+        for (body, want) in [
+            (format!("{ssh}\n{key}}}"), ""),
+            (format!("{ssh}\n{key}passphrase = \"hunter2\"\n}}"), ""),
+            (
+                format!("{ssh}\n{key}key = \"hunter2\"\n}}"),
+                "a:4:1: at most one of ssh_key key & key_file must be configured",
+            ),
+            (
+                format!("{ssh}\nssh_key {{\nusername = \"git\"\n}}"),
+                "a:4:1: one of ssh_key key & key_file must be configured",
+            ),
+            (
+                format!("{ssh}\nssh_key {{\nusername = \"-l\"\nkey_file = \"k\"\n}}"),
+                "a:5:12: \"-l\" must not begin with -",
+            ),
+            (
+                format!("{ssh}\nbasic_auth {{ }}\n{key}}}"),
+                "a:1:1: at most one of basic_auth & ssh_key must be configured",
+            ),
+            (
+                format!("repository = \"https://h/r\"\n{key}}}"),
+                "a:3:14: \"https://h/r\" must be ssh://user@host/path or user@host:path where there is an ssh_key",
+            ),
+            (
+                "repository = \"ssh://h/r\"\nbasic_auth { }".to_owned(),
+                "a:3:14: \"ssh://h/r\" takes no basic_auth: use ssh_key",
+            ),
+        ] {
+            assert_eq!(wrong(&body), want, "{body}");
+        }
     }
 }

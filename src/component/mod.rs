@@ -40,7 +40,7 @@ use crate::discovery::Discovery;
 use crate::exporter::unix;
 
 pub(crate) use content::{
-    Content, Fetch, GitFetch, GitLogin, HttpFetch, read_import_file, read_import_git,
+    Content, Fetch, GitFetch, GitLogin, HttpFetch, SshKey, read_import_file, read_import_git,
     read_import_http,
 };
 pub(crate) use definition::{DEFINITIONS, Definition, Kind, definition, instead};

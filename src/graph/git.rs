@@ -14,6 +14,7 @@
 mod http;
 mod local;
 mod remote;
+mod ssh;
 mod tree;
 
 #[cfg(test)]
@@ -59,10 +60,26 @@ struct Wanted<'a> {
 /// Where a repository is.
 enum Repository {
     Local(String),
-    Remote(Box<Place>),
+    Remote(Remote),
 }
 
 /// A repository elsewhere.
+enum Remote {
+    Http(Box<Place>),
+    Ssh(Box<ssh::Place>),
+}
+
+impl Remote {
+    /// Without user and password.
+    fn shown(&self) -> &str {
+        match self {
+            Self::Http(place) => place.url.as_str(),
+            Self::Ssh(place) => &place.shown,
+        }
+    }
+}
+
+/// A repository of an HTTP server.
 struct Place {
     /// Without user and password.
     url: Url,
@@ -74,6 +91,12 @@ struct Place {
 
 impl Repository {
     fn of(text: &str, login: &GitLogin) -> Result<Self, String> {
+        if let Some(place) = ssh::Place::of(text, login) {
+            return Ok(Self::Remote(Remote::Ssh(Box::new(place?))));
+        }
+        if matches!(login, GitLogin::Ssh { .. }) {
+            return Err("ssh_key is for ssh://user@host/path or user@host:path".to_owned());
+        }
         let Ok(mut url) = Url::parse(text) else {
             return Self::of_path(text);
         };
@@ -87,7 +110,7 @@ impl Repository {
             }
             other => {
                 return Err(format!(
-                    "repository: {other} is not supported: use http, https, file or a path"
+                    "repository: {other} is not supported: use http, https, ssh, file or a path"
                 ));
             }
         }
@@ -96,7 +119,7 @@ impl Repository {
                 username: username.clone(),
                 password: password.clone(),
             },
-            GitLogin::None => Auth::None,
+            _ => Auth::None,
         };
         let with_login = url.clone();
         let cleaned = url.set_username("").and_then(|()| url.set_password(None));
@@ -106,7 +129,7 @@ impl Repository {
             from_environment: true,
             ..ProxyOptions::default()
         };
-        Ok(Self::Remote(Box::new(Place {
+        Ok(Self::Remote(Remote::Http(Box::new(Place {
             login: if is_told { url.clone() } else { with_login },
             url,
             http: HttpOptions {
@@ -116,7 +139,7 @@ impl Repository {
                 ..HttpOptions::default()
             },
             time_max: TIME_MAX,
-        })))
+        }))))
     }
 
     fn of_path(text: &str) -> Result<Self, String> {
@@ -126,18 +149,15 @@ impl Repository {
         if is_there {
             Ok(Self::Local(text.to_owned()))
         } else {
-            // What would be `user@host:path` is not repeated: nobody knows what stands there.
-            Err(
-                "repository: is neither a URL nor a directory that exists; ssh is not supported"
-                    .to_owned(),
-            )
+            // It is not repeated: nobody knows what stands there.
+            Err("repository: is neither a URL nor a directory that exists".to_owned())
         }
     }
 
     fn shown(&self) -> &str {
         match self {
             Self::Local(path) => path,
-            Self::Remote(place) => place.url.as_str(),
+            Self::Remote(place) => place.shown(),
         }
     }
 }

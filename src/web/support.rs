@@ -5,8 +5,9 @@
 //! - Of the environment only [`VARIABLES`] are in it, without user names and passwords.
 //!
 //! # Limits
-//! One at a time; lines of the log as far as `telemetry::capture` keeps them.
+//! One at a time; lines of the log as far as `telemetry::capture` keeps them; [`COMPONENTS_MAX`] components.
 
+use std::collections::VecDeque;
 use std::io::{Cursor, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::json::{self, without_userinfo};
-use super::model::{AgentInfo, Model};
+use super::model::{AgentInfo, Detail, Model};
 use super::request::Asked;
 use crate::server::{Answer, fresh, text, whole};
 use crate::telemetry::capture::Capture;
@@ -29,6 +30,8 @@ use crate::wal::time;
 const FOLDER: &str = "penstock-support-bundle";
 const SECONDS: u64 = 10;
 const SECONDS_MAX: u64 = 300;
+/// Components that are told, those of the root first. Each costs a walk over all of them.
+const COMPONENTS_MAX: usize = 1000;
 
 /// Variables that change what the agent does and hold no secret once credentials are removed.
 const VARIABLES: [&str; 11] = [
@@ -92,10 +95,7 @@ pub(super) async fn told(model: &Arc<dyn Model>, capture: &Capture, asked: &Aske
 fn about(model: &dyn Model) -> Files {
     let (agent, sources) = (model.agent(), model.sources());
     let now_ms = sources.clock.unix_ms();
-    let components = model.components("").unwrap_or_default();
-    let details = components
-        .iter()
-        .filter_map(|summary| Some(json::detail(&model.component(&summary.local_id)?)));
+    let details = details(model);
     let pretty = |value: &Value| format!("{value:#}\n");
     let flags = agent.flags.iter();
     let flags: String = flags
@@ -108,7 +108,7 @@ fn about(model: &dyn Model) -> Files {
         ),
         (
             "penstock-components.json".to_owned(),
-            pretty(&details.collect()),
+            pretty(&details.iter().map(json::detail).collect()),
         ),
         (
             "penstock-peers.json".to_owned(),
@@ -125,6 +125,28 @@ fn about(model: &dyn Model) -> Files {
         files.push((format!("sources/{}", name.to_string_lossy()), text));
     }
     files
+}
+
+/// Of the components of the root, then of those in the modules they made, and so on.
+fn details(model: &dyn Model) -> Vec<Detail> {
+    let mut found: Vec<Detail> = Vec::new();
+    let mut modules = VecDeque::from([String::new()]);
+    while let Some(module) = modules.pop_front() {
+        for summary in model.components(&module).unwrap_or_default() {
+            if found.len() == COMPONENTS_MAX {
+                return found;
+            }
+            let id = match module.is_empty() {
+                true => summary.local_id,
+                false => format!("{module}/{}", summary.local_id),
+            };
+            if let Some(detail) = model.component(&id) {
+                modules.extend(detail.created_module_ids.iter().cloned());
+                found.push(detail);
+            }
+        }
+    }
+    found
 }
 
 fn metadata(agent: &AgentInfo, engine: &str, now_ms: i64) -> String {
@@ -180,6 +202,44 @@ fn zipped(files: &Files) -> anyhow::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::web::fake::Fake;
+    use crate::web::model::Summary;
+
+    fn one(module: &str, id: &str, modules: &[&str]) -> Detail {
+        Detail {
+            summary: Summary {
+                module_id: module.to_owned(),
+                local_id: id.to_owned(),
+                ..Summary::default()
+            },
+            created_module_ids: modules.iter().map(|id| (*id).to_owned()).collect(),
+            ..Detail::default()
+        }
+    }
+
+    fn ids(model: &Fake) -> Vec<String> {
+        let all = details(model).into_iter();
+        all.map(|it| format!("{}|{}", it.summary.module_id, it.summary.local_id))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_in_modules_is_told_after_what_they_are_in_and_not_without_end() {
+        let mut model = Fake {
+            details: vec![
+                one("x.a/y.b", "in", &[]),
+                one("x.a", "y.b", &["x.a/y.b"]),
+                one("", "x.a", &["x.a"]),
+                one("", "out", &[]),
+            ],
+            ..Fake::default()
+        };
+        let all = ["|x.a", "|out", "x.a|y.b", "x.a/y.b|in"];
+        assert_eq!(ids(&model), all);
+        let many = (0..COMPONENTS_MAX).map(|at| one("x.a", &format!("z.{at}"), &[]));
+        model.details.extend(many);
+        assert_eq!(ids(&model).len(), COMPONENTS_MAX);
+    }
 
     #[test]
     fn of_the_environment_only_what_is_safe_is_told() {

@@ -161,24 +161,7 @@ pub struct SystemDisk;
 
 impl Disk for SystemDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir.try_exists()? {
-            return Ok(());
-        }
-        let Some(parent) = dir.parent() else {
-            return fs::create_dir(dir);
-        };
-        // The last part of a relative path is in the working directory.
-        let parent = match parent.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => parent,
-        };
-        // Each of them, or a power cut takes all that is below the one whose name was not synced.
-        self.create_dir(parent)?;
-        match fs::create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        self.sync_dir(parent)
+        create_dirs(dir, &mut |parent| self.sync_dir(parent))
     }
 
     fn create(&self, path: &Path, bytes: u64) -> io::Result<DiskFile> {
@@ -252,5 +235,63 @@ impl Disk for SystemDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+}
+
+/// Makes a directory and what is above it. `sync` is called for each that got a new name, from above.
+fn create_dirs(dir: &Path, sync: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    if dir.try_exists()? {
+        return Ok(());
+    }
+    let Some(parent) = dir.parent() else {
+        return fs::create_dir(dir);
+    };
+    // The last part of a relative path is in the working directory.
+    let parent = match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    };
+    // Each of them, or a power cut takes all that is below the one whose name was not synced.
+    create_dirs(parent, sync)?;
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    sync(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn synced(dir: &Path) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        let sync = &mut |parent: &Path| {
+            assert!(parent.is_dir(), "{} is not there", parent.display());
+            all.push(parent.to_owned());
+            Ok(())
+        };
+        create_dirs(dir, sync).unwrap();
+        assert!(dir.is_dir());
+        all
+    }
+
+    #[test]
+    fn every_directory_that_gets_a_name_is_synced_from_above() {
+        let above = tempfile::tempdir().unwrap();
+        let at = |path: &str| above.path().join(path);
+        let want = [above.path().to_owned(), at("a"), at("a/b")];
+        assert_eq!(synced(&at("a/b/c")), want);
+        assert_eq!(synced(&at("a/b/c")), [""; 0].map(PathBuf::from));
+        assert_eq!(synced(&at("a/b/d")), [at("a/b")]);
+    }
+
+    #[test]
+    fn a_name_that_could_not_be_synced_is_an_error() {
+        let above = tempfile::tempdir().unwrap();
+        let sync = &mut |_: &Path| Err(io::Error::other("no"));
+        assert!(create_dirs(&above.path().join("a/b"), sync).is_err());
+        let below = above.path().join("a/b").try_exists();
+        assert!(!below.unwrap(), "nothing is below it");
     }
 }

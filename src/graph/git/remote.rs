@@ -7,24 +7,27 @@ use std::sync::atomic::AtomicBool;
 
 use gix::remote::{Connection, Direction, fetch};
 use gix_transport::Protocol;
-use gix_transport::client::blocking_io::http::Transport;
+use gix_transport::client::blocking_io::Transport;
 
-use super::http::{Client, Web};
-use super::{Names, Place, Problem, Wanted, isolated, no_revision, tree};
+use super::http::{self, Web};
+use super::{Names, Problem, Remote, Wanted, isolated, no_revision, ssh, tree};
 use crate::graph::watch::Files;
 
 /// What the revision is called in a copy.
 const TIP: &str = "refs/penstock/tip";
 
-pub(super) fn files(place: &Place, wanted: &Wanted<'_>, copy: &Path) -> Result<Files, String> {
+pub(super) fn files(place: &Remote, wanted: &Wanted<'_>, copy: &Path) -> Result<Files, String> {
+    std::fs::create_dir_all(copy).map_err(|error| format!("{}: {error}", copy.display()))?;
     let look = Look {
-        place,
+        url: place.shown(),
         wanted,
         copy: copy.join("repository.git"),
         coming: copy.join("coming.git"),
-        client: Client::new(place)?,
+        client: match place {
+            Remote::Http(place) => Client::Http(http::Client::new(place)?),
+            Remote::Ssh(place) => Client::Ssh(ssh::Client::new(place, copy)?),
+        },
     };
-    std::fs::create_dir_all(copy).map_err(|error| format!("{}: {error}", copy.display()))?;
     look.files().map_err(|problem| match look.client.problem() {
         // What failed underneath says more than what became of it.
         Some(first) => first,
@@ -32,13 +35,43 @@ pub(super) fn files(place: &Place, wanted: &Wanted<'_>, copy: &Path) -> Result<F
     })
 }
 
+/// How a repository is reached.
+enum Client {
+    Http(Arc<http::Client>),
+    Ssh(Arc<ssh::Client>),
+}
+
+impl Client {
+    /// What failed first.
+    fn problem(&self) -> Option<String> {
+        match self {
+            Self::Http(client) => client.problem(),
+            Self::Ssh(client) => client.problem(),
+        }
+    }
+
+    fn connect(&self, url: &str) -> Result<Box<dyn Transport>, Problem> {
+        match self {
+            Self::Http(client) => {
+                let url = gix::url::parse(url).map_err(Problem::broken)?;
+                let web = Web::new(client.clone());
+                let version = Protocol::V2;
+                let transport = gix_transport::client::blocking_io::http::Transport::new_http;
+                Ok(Box::new(transport(web, url, version, false)))
+            }
+            Self::Ssh(client) => client.connect().map_err(Problem::Told),
+        }
+    }
+}
+
 struct Look<'a> {
-    place: &'a Place,
+    /// Without user and password.
+    url: &'a str,
     wanted: &'a Wanted<'a>,
     copy: PathBuf,
     /// Where the next copy is made.
     coming: PathBuf,
-    client: Arc<Client>,
+    client: Client,
 }
 
 impl Look<'_> {
@@ -138,7 +171,7 @@ impl Look<'_> {
         repository: &'r gix::Repository,
         specs: &[String],
     ) -> Result<gix::Remote<'r>, Problem> {
-        let remote = repository.remote_at_without_url_rewrite(self.place.url.as_str());
+        let remote = repository.remote_at_without_url_rewrite(self.url);
         let remote = remote
             .map_err(Problem::broken)?
             .with_fetch_tags(fetch::Tags::None);
@@ -154,11 +187,8 @@ impl Look<'_> {
     fn connection<'a, 'r>(
         &self,
         remote: &'a gix::Remote<'r>,
-    ) -> Result<Connection<'a, 'static, 'r, Transport<Web>>, Problem> {
-        let url = gix::url::parse(self.place.url.as_str()).map_err(Problem::broken)?;
-        let web = Web::new(self.client.clone());
-        let transport = Transport::new_http(web, url, Protocol::V2, false);
-        let connection = remote.to_connection_with_transport(transport);
+    ) -> Result<Connection<'a, 'static, 'r, Box<dyn Transport>>, Problem> {
+        let connection = remote.to_connection_with_transport(self.client.connect(self.url)?);
         // Credentials are given with each request: no program is asked for them.
         Ok(connection.with_credentials(|_| Ok(None)))
     }
@@ -167,7 +197,7 @@ impl Look<'_> {
     fn strange(&self, error: &gix::Error) -> Problem {
         Problem::told(format!(
             "{} does not answer as a repository: {error}",
-            self.place.url
+            self.url
         ))
     }
 }

@@ -12,6 +12,8 @@ use shipper::SecretSource;
 
 use super::*;
 
+mod ssh;
+
 /// A repository with a branch, and a place for a copy.
 struct Bed {
     dir: tempfile::TempDir,
@@ -405,19 +407,18 @@ fn what_is_no_repository_is_told() {
     let Some(bed) = Bed::new() else { return };
     let base = serve(bed.dir.path().to_owned(), None);
     let dir = bed.dir.path().display().to_string();
-    let nowhere = "repository: is neither a URL nor a directory that exists; ssh is not supported";
-    let supported = "is not supported: use http, https, file or a path";
+    let nowhere = "repository: is neither a URL nor a directory that exists";
+    let supported = "is not supported: use http, https, ssh, file or a path";
     for (repository, want) in [
         (format!("{dir}/nothing"), nowhere.to_owned()),
-        ("git@host:hunter2".to_owned(), nowhere.to_owned()),
         (dir.clone(), format!("{dir} is not a repository")),
         (
             format!("{base}/none"),
             "the answer is 404 Not Found".to_owned(),
         ),
         (
-            "ssh://git@h/r".to_owned(),
-            format!("repository: ssh {supported}"),
+            "git://h/r".to_owned(),
+            format!("repository: git {supported}"),
         ),
     ] {
         assert_eq!(told(&bed, &repository, "main", "a"), want);
@@ -434,7 +435,9 @@ fn a_server_that_never_answers_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/r", listener.local_addr().unwrap());
     let copy = tempfile::tempdir().unwrap();
-    let Repository::Remote(mut place) = Repository::of(&url, &GitLogin::None).unwrap() else {
+    let Repository::Remote(Remote::Http(mut place)) =
+        Repository::of(&url, &GitLogin::None).unwrap()
+    else {
         panic!("it is a URL");
     };
     place.time_max = Duration::from_millis(50);
@@ -443,6 +446,6 @@ fn a_server_that_never_answers_is_given_up() {
         path: "",
         label: String::new(),
     };
-    let went = remote::files(&place, &wanted, copy.path());
+    let went = remote::files(&Remote::Http(place), &wanted, copy.path());
     assert!(went.unwrap_err().ends_with("operation timed out"));
 }
