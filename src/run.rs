@@ -86,7 +86,7 @@ pub(crate) struct Options {
         value_parser = parse_duration
     )]
     shutdown_deadline: Duration,
-    /// Ingest threads; by default one per core.
+    /// Ingest threads; by default one per core, at most 128.
     #[arg(long = "ingest.threads", value_name = "N")]
     ingest_threads: Option<NonZeroUsize>,
     /// Listen beside the process before this one, which ends, and the one after it.
@@ -242,7 +242,9 @@ fn control_thread(
     let (inherited, shared) = sockets(options.reuse_port, address, &loaded)?;
     let http = loaded.http();
     let server = runtime.block_on(Server::listen(address, &inherited, &http, &clock))?;
-    let threads = options.ingest_threads.map_or_else(cores, NonZeroUsize::get);
+    let threads = options
+        .ingest_threads
+        .map_or_else(|| cores().min(INGEST_THREADS_MAX), NonZeroUsize::get);
     let nothing = nothing(engine, &clock, &server);
     let about = about(options, clock.unix_ms(), threads);
     let clustering = clustering(options, &about, &server, (&clock, runtime))?;
@@ -450,6 +452,9 @@ fn sockets(
     }
     Ok((inherited.into(), shared))
 }
+
+/// Unless more are asked for: with half as many that scrape, each has a writer at every log.
+const INGEST_THREADS_MAX: usize = ::wal::WRITERS_MAX / 2;
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)

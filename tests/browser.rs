@@ -264,6 +264,36 @@ fn the_cluster_page_shows_who_is_there_and_who_is_gone() {
 }
 
 #[test]
+fn rates_on_the_edges_follow_the_load() {
+    let mut scene = Scene::start();
+    let (fragment, heading, ready) = PAGES[0];
+    scene.open(fragment, heading, ready);
+    // Receiver, rules, writer and two endpoints.
+    let edges = "const rates = [...document.querySelectorAll('.graph .edge-rate')].map((label) => label.textContent);
+         if (rates.length !== 4) return false;";
+    let all_move = format!("{edges} return rates.every((rate) => /[1-9]/.test(rate))");
+    scene.browser.until("all edges have a rate", &all_move);
+    let before = scene
+        .browser
+        .run("return document.querySelector('.graph .edge-rate').textContent");
+    let other = format!("{edges} return rates[0] !== {before}");
+    scene.browser.until("a rate changes", &other);
+    let Scene {
+        mut browser,
+        sender,
+        agent,
+        primary,
+        archive,
+        dir,
+    } = scene;
+    sender.stop();
+    let at_rest = format!("{edges} return rates.every((rate) => !/[1-9]/.test(rate))");
+    browser.until("nothing flows", &at_rest);
+    assert_eq!(browser.console(), Vec::<String>::new());
+    drop((browser, agent, primary, archive, dir));
+}
+
+#[test]
 fn an_outage_is_seen_from_its_beginning_to_its_end() {
     let mut scene = Scene::start();
     scene.open_reservoir();

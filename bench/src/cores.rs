@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use wal::SystemClock;
 
 use crate::Common;
@@ -57,7 +57,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let fleet = Fleet::in_order(common.series)?;
     pin_to(LOAD_CORE)?;
     print("one thread on one core ...");
-    let one = measure(&plain.clone().with_threads(1), common, &fleet)?;
+    let one_thread = plain.clone().with_threads(1);
+    let one = measure(&one_thread, common, &fleet)?;
     pin_to_all(SUBJECT_CORE..SUBJECT_CORE + THREADS)?;
     let program = plain.with_threads(THREADS);
     let mut results = Vec::new();
@@ -65,10 +66,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         print(&format!("two threads, connections {} ...", name_of(spread)));
         results.push((spread, measure_spread(&program, common, &fleet, spread)?));
     }
+    print("two agents of one thread each ...");
+    let apart = measure_apart(&one_thread, common, &fleet)?;
     let notes = [options.describe(), version_of(&program)];
     let tables = [
-        goals(&one, &results),
-        details(common.connections, &one, &results),
+        goals((&one, &apart), &results),
+        details(common.connections, (&one, &apart), &results),
     ];
     publish("Penstock, one core and two", &notes, &tables, common.out())
 }
@@ -114,6 +117,25 @@ fn measure_spread(
         clock,
     };
     measure_scene(scene, program, common)
+}
+
+/// Two agents at the same time, each with a core and half of the load: they share nothing but the machine, so
+/// no agent of two threads can be better than they are.
+fn measure_apart(program: &Program, common: &Common, fleet: &Fleet) -> Result<[Measured; THREADS]> {
+    let half = Common {
+        connections: common.connections.div_ceil(THREADS),
+        ..common.clone()
+    };
+    let other = program.clone().behind_cores(1);
+    let both = std::thread::scope(|scope| {
+        let other = scope.spawn(|| measure(&other, &half, fleet));
+        let first = measure(program, &half, fleet);
+        let other = other.join().map_err(|_| anyhow!("a load panicked"))?;
+        anyhow::Ok([first?, other?])
+    })?;
+    // Counted for the whole bench, so for both.
+    let load_ns = f64::NAN;
+    Ok(both.map(|one| Measured { load_ns, ..one }))
 }
 
 /// Connects until each thread has as many connections as wanted.
@@ -177,7 +199,16 @@ fn busiest_share(used: &[f64]) -> f64 {
     used.iter().copied().fold(0.0, f64::max) / used.iter().sum::<f64>()
 }
 
-fn goals(one: &Measured, results: &[([usize; THREADS], Measured)]) -> Table {
+/// Samples of all of them by the CPU time of all.
+fn together(apart: &[Measured; THREADS]) -> f64 {
+    let sum = |of: fn(&Measured) -> f64| apart.iter().map(of).sum::<f64>();
+    sum(|one| one.samples) / sum(|one| one.cpu_seconds)
+}
+
+fn goals(
+    (one, apart): (&Measured, &[Measured; THREADS]),
+    results: &[([usize; THREADS], Measured)],
+) -> Table {
     let mut table = Table::goals();
     if let Some((_, two)) = results.first() {
         let ratio = THREADS as f64 * two.per_core_second() / one.per_core_second();
@@ -187,6 +218,21 @@ fn goals(one: &Measured, results: &[([usize; THREADS], Measured)]) -> Table {
             times(ratio),
             ratio >= GOAL,
         );
+        let most = THREADS as f64 * together(apart) / one.per_core_second();
+        for (name, value) in [
+            (
+                "two agents that share nothing: what this machine gives",
+                most,
+            ),
+            ("two cores' worth of samples, of theirs", ratio / most),
+        ] {
+            table.row(vec![
+                name.to_owned(),
+                String::new(),
+                times(value),
+                String::new(),
+            ]);
+        }
     }
     if let [_, (_, even), (_, uneven)] = results {
         let slower = uneven.samples / uneven.seconds / (even.samples / even.seconds);
@@ -213,7 +259,11 @@ fn ratio(a: Duration, b: Duration) -> f64 {
     a.as_secs_f64() / b.as_secs_f64()
 }
 
-fn details(connections: usize, one: &Measured, results: &[([usize; THREADS], Measured)]) -> Table {
+fn details(
+    connections: usize,
+    (one, apart): (&Measured, &[Measured; THREADS]),
+    results: &[([usize; THREADS], Measured)],
+) -> Table {
     let mut table = Table::new([
         "connections on each thread",
         "threads",
@@ -235,12 +285,19 @@ fn details(connections: usize, one: &Measured, results: &[([usize; THREADS], Mea
             format!("{:.0} %", busiest_share(&measured.ingest_threads) * 100.0),
             millis(measured.latency_p50),
             millis(measured.latency_p99),
-            format!("{:.0}", measured.load_ns),
+            match measured.load_ns {
+                load if load.is_nan() => "-".to_owned(),
+                load => format!("{load:.0}"),
+            },
         ]);
     };
     row(connections.to_string(), 1, one);
     for (spread, measured) in results {
         row(name_of(*spread), THREADS, measured);
+    }
+    for measured in apart {
+        let half = connections.div_ceil(THREADS);
+        row(format!("{half}, one of two agents"), 1, measured);
     }
     table
 }

@@ -40,6 +40,8 @@ pub(crate) enum Program {
         others: Vec<SocketAddr>,
         /// Ingest threads, each with a core; none: as many as it wants on one core.
         threads: Option<usize>,
+        /// The first of its cores, from the first of all on.
+        first_core: usize,
     },
     /// VictoriaMetrics' agent, from PATH.
     Vmagent,
@@ -67,6 +69,7 @@ impl Program {
             endpoint: Vec::new(),
             others: Vec::new(),
             threads: None,
+            first_core: 0,
         })
     }
 
@@ -107,11 +110,23 @@ impl Program {
         self
     }
 
-    /// How many cores it may use, from the first on.
-    pub(crate) fn cores(&self) -> usize {
+    /// The same with its cores behind so many others.
+    pub(crate) fn behind_cores(mut self, count: usize) -> Self {
+        if let Self::Penstock { first_core, .. } = &mut self {
+            *first_core = count;
+        }
+        self
+    }
+
+    /// How many cores it may use, and behind how many others.
+    pub(crate) fn cores(&self) -> (usize, usize) {
         match self {
-            Self::Penstock { threads, .. } => threads.unwrap_or(1),
-            _ => 1,
+            Self::Penstock {
+                threads,
+                first_core,
+                ..
+            } => (threads.unwrap_or(1), *first_core),
+            _ => (1, 0),
         }
     }
 
@@ -166,6 +181,7 @@ impl Program {
                 endpoint,
                 others,
                 threads,
+                first_core: _,
             } => {
                 let config = dir.join("config.alloy");
                 let endpoints = ships.then_some((&**endpoint, &**others));
@@ -348,7 +364,9 @@ impl Subject {
         };
         drop((first, second));
         let command = program.arguments(dir.path(), &places, scrapes)?;
-        let cores = format!("{SUBJECT_CORE}-{}", SUBJECT_CORE + program.cores() - 1);
+        let (count, behind) = program.cores();
+        let first = SUBJECT_CORE + behind;
+        let cores = format!("{first}-{}", first + count - 1);
         let child = spawn(&command, &cores, dir.path())?;
         let mut subject = Self {
             command,

@@ -78,6 +78,8 @@ pub(crate) fn recover(
     if acked > Position::ZERO {
         next_id += 1;
     }
+    // Where the log ended when the segments there are were begun; nobody may have been told of it.
+    let mut ended = acked;
     let mut end = None;
     for (_, spare) in dir::numbered(places.segments, SPARE_EXTENSION)? {
         disk.remove(&spare).map_err(Error::io("remove", &spare))?;
@@ -98,6 +100,7 @@ pub(crate) fn recover(
             Err(e) => return Err(e),
         };
         records = records.max(Some(segment.header.records_before));
+        ended = ended.max(segment.previous_end().unwrap_or_default());
         let segment = Arc::new(segment);
         if end.is_none() {
             if is_unwritten(disk, &segment.file, &segment.header) {
@@ -129,8 +132,9 @@ pub(crate) fn recover(
         }
     }
     if end.is_none() && next_id > 0 {
-        // Everything there was is acknowledged, or set aside and in the ledger. 0 would say "new".
-        end = Some(acked.max(Position::new(1)));
+        // Everything there was is acknowledged, set aside and in the ledger, or was removed while nobody
+        // needed it. 0 would say "new".
+        end = Some(ended.max(Position::new(1)));
     }
     Ok(Recovered {
         next_id,

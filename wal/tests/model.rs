@@ -374,3 +374,22 @@ fn a_position_in_a_segment_that_is_gone_holds_nothing_up() {
     };
     run(steps, rules);
 }
+
+/// Nobody was named when the process was killed, so that everything is gone but for what the next segment says.
+#[test]
+fn what_went_while_nobody_was_named_is_missed_by_who_is_named_again() {
+    let steps = vec![
+        Step::Append(vec![0], None),
+        Step::Close,
+        Step::Forget(1),
+        Step::Forget(0),
+        Step::Keep,
+        Step::Kill,
+    ];
+    let rules = Rules {
+        drop_oldest: false,
+        max_bytes: false,
+        max_age: false,
+    };
+    run(steps, rules);
+}
