@@ -21,8 +21,8 @@ use crate::table::{Table, millions, millis, publish};
 
 /// Rounds before measuring: define, learn the order, settle.
 const WARM_UP_ROUNDS: u64 = 3;
-/// Time before measuring, behind those rounds.
-const WARM_UP: Duration = Duration::from_secs(2);
+/// Time before measuring, behind those rounds: until segment files are used again.
+const WARM_UP: Duration = Duration::from_secs(10);
 
 /// The arguments of `e2e`.
 #[derive(Debug, clap::Args)]

@@ -25,6 +25,9 @@ use crate::subject::Program;
 use crate::table::{Table, millis, print, publish};
 
 const CONNECTIONS: [usize; 3] = [1, 8, 32];
+/// At full speed before acks are measured: until segment files are used again, which at the rate measured
+/// would take minutes.
+const FILES_WARM_UP: Duration = Duration::from_secs(10);
 /// Load before measuring.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// The same where only samples newer than a start that is noted late are forwarded.
@@ -110,8 +113,11 @@ impl Options {
             format!(
                 "acks: {} series of 11 labels, {SERIES_PER_REQUEST} per request, {} requests a second over all \
                  connections, {} s measured; with an endpoint; from when the request was due, which includes how \
-                 late the load itself woke up",
-                self.common.series, self.rate, self.common.seconds
+                 late the load itself woke up; before that {} s at full speed, until files are used again",
+                self.common.series,
+                self.rate,
+                self.common.seconds,
+                FILES_WARM_UP.as_secs()
             ),
             format!(
                 "device: {} KiB written into an allocated file, then fdatasync, on the same filesystem just before",
@@ -164,8 +170,13 @@ fn measure_acks(
         connections,
         ..options.common.clone()
     };
+    let sink = Sink::start()?;
+    let full = Pace::Delivered(sink.counts.clone());
+    let mut scene = Scene::start(program, &common, fleet, sink, &full)?;
+    let began = scene.clock.monotonic();
+    scene.wait(|now| now.at >= began + FILES_WARM_UP)?;
     let pace = Pace::Rate(Rate::steady(options.rate));
-    let mut scene = Scene::start(program, &common, fleet, Sink::start()?, &pace)?;
+    let mut scene = scene.with_load(fleet, connections, &pace)?;
     let enough = fleet.samples() * 2;
     let watched = watch(&mut scene, &common, WARM_UP, enough, |scene, is| {
         scene.load.record(is);

@@ -69,6 +69,24 @@ impl Scene {
         })
     }
 
+    /// The same under another load.
+    pub(crate) fn with_load(self, fleet: &Fleet, connections: usize, pace: &Pace) -> Result<Self> {
+        let Self {
+            subject,
+            load,
+            sink,
+            clock,
+        } = self;
+        load.finish()?;
+        let load = Load::start(subject.ingest(), fleet, connections, pace, &clock)?;
+        Ok(Self {
+            subject,
+            load,
+            sink,
+            clock,
+        })
+    }
+
     /// Waits until so many samples are through.
     pub(crate) fn warm_up(&mut self, program: &Program, samples: u64) -> Result<Moment> {
         let deadline = self.clock.monotonic() + WARM_UP_DEADLINE;
