@@ -46,10 +46,10 @@ impl Crew {
         let mut tasks = JoinSet::new();
         for queue in &queues {
             let outgoing = OutgoingLabels::new(Arc::clone(&resolved.outgoing), label_bytes);
-            let templates = shared.stats.templates();
+            let (dir, templates) = (shared.store.dir(), shared.stats.templates());
             let encoder = Encoder::new(
                 shared.message(),
-                RemoteWriteV1::new().with_templates(template_bytes, templates),
+                RemoteWriteV1::new().with_templates(dir, template_bytes, templates),
                 Arc::clone(&shared.metadata),
             );
             tasks.spawn(worker(shared, queue, resolved, (encoder, outgoing)).run());
