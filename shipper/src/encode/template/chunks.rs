@@ -3,7 +3,7 @@
 //! They are written once, read every interval, and can be made again, so they are not on the heap but in
 //! files without a name ([`NamelessFile`]), which are mapped: the kernel may take their memory back. The
 //! files are many and small, *chunks*, so that space comes back: a chunk goes with the last template in it,
-//! and one that is mostly dead is emptied by `cache`, which knows what is in it.
+//! and one of which too much is dead is emptied by `cache`, which knows what is in it.
 //!
 //! # Failure
 //! - Where no file can be made or written, a full disk above all, nothing is put, and that is not tried

@@ -1,6 +1,9 @@
 //! Turns rounds of the same series, more or less, into bodies with and without templates, which must
 //! say the same.
 
+mod disk;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use fastrand::Rng;
@@ -35,9 +38,13 @@ struct Both {
 
 impl Both {
     fn new(bytes_max: usize, series: u32) -> Self {
+        Self::in_dir(&std::env::temp_dir(), bytes_max, series)
+    }
+
+    fn in_dir(dir: &Path, bytes_max: usize, series: u32) -> Self {
         let stats = Arc::new(TemplateStats::default());
         Self {
-            templated: templated(bytes_max, &stats),
+            templated: RemoteWriteV1::new().with_templates(dir, bytes_max, Arc::clone(&stats)),
             plain: RemoteWriteV1::new(),
             stats,
             labels: (0..series).map(|number| labels(number, 0)).collect(),
@@ -74,11 +81,6 @@ impl Both {
     fn encode_samples(&mut self, samples: &[Sample]) -> TemplateCounts {
         self.encode(&batch(samples))
     }
-}
-
-fn templated(bytes_max: usize, stats: &Arc<TemplateStats>) -> RemoteWriteV1 {
-    let dir = std::env::temp_dir();
-    RemoteWriteV1::new().with_templates(&dir, bytes_max, Arc::clone(stats))
 }
 
 fn decoded(body: &[u8]) -> Vec<u8> {
