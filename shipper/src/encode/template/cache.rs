@@ -5,7 +5,7 @@
 //! # Invariants
 //! - `bytes` is what all slots and all files take, dead bytes included, and never more than the limit. A
 //!   bit per series comes on top.
-//! - Of no chunk more than a quarter is dead, unless there is trouble with files: what lives in it is moved, or
+//! - Of no chunk more than a third is dead, unless there is trouble with files: what lives in it is moved, or
 //!   dropped where there is no room.
 //!
 //! # Limits
@@ -39,7 +39,7 @@ const BITS: usize = u64::BITS as usize;
 
 /// A chunk of which more than one of so many bytes is dead is emptied: always, and where there is no room.
 /// To move what lives takes far less than to build it.
-const DEAD_ONE_OF: usize = 4;
+const DEAD_ONE_OF: usize = 3;
 const DEAD_ONE_OF_FULL: usize = 16;
 
 /// Of a ref where it is kept.
@@ -363,7 +363,8 @@ impl Cache {
 
     /// Gives back the space of a chunk; its templates are moved, or dropped if there is no room.
     fn empty(&mut self, chunk: usize) {
-        let (mut moved, mut bytes) = (Vec::new(), Vec::new());
+        let mut bytes = Vec::with_capacity(self.chunks.live_bytes(chunk));
+        let mut moved = Vec::new();
         for (at, slot) in self.slots.iter().enumerate() {
             let template = slot.as_ref().and_then(|slot| slot.template.as_ref());
             if let Some(template) = template.filter(|template| template.piece.is_in(chunk)) {
@@ -372,17 +373,34 @@ impl Cache {
             }
         }
         self.chunks.remove(chunk);
-        let mut rest = &*bytes;
-        for (at, len) in moved {
-            let (bytes, behind) = rest.split_at(len);
-            rest = behind;
-            let piece = (self.fits(len) && self.may_try())
-                .then(|| self.chunks.put(&[bytes]))
-                .flatten();
-            let Some(slot) = &mut self.slots[at] else {
+        let together_bytes = self.chunks.together_bytes();
+        let (mut moved, mut bytes) = (&*moved, &*bytes);
+        while let Some((_, first_len)) = moved.first() {
+            let mut len = *first_len;
+            let fits = |(_, next_len): &&(usize, usize)| {
+                let fits = len + next_len <= together_bytes;
+                len += if fits { *next_len } else { 0 };
+                fits
+            };
+            let count = 1 + moved.iter().skip(1).take_while(fits).count();
+            let (slots, now);
+            (slots, moved) = moved.split_at(count);
+            (now, bytes) = bytes.split_at(len);
+            self.move_together(slots, now);
+        }
+    }
+
+    /// Puts the bytes of some slots' templates behind each other in one call.
+    fn move_together(&mut self, slots: &[(usize, usize)], bytes: &[u8]) {
+        let may_put = self.fits(bytes.len()) && self.chunks.may_try();
+        let mut rest = may_put.then(|| self.chunks.put(&[bytes])).flatten();
+        for (at, len) in slots {
+            let Some(slot) = &mut self.slots[*at] else {
                 continue;
             };
-            if let (Some(piece), Some(template)) = (piece, &mut slot.template) {
+            let parts = rest.map(|rest| rest.split_at(*len));
+            rest = parts.map(|(_, behind)| behind);
+            if let (Some((piece, _)), Some(template)) = (parts, &mut slot.template) {
                 template.piece = piece;
             } else {
                 slot.template = None;

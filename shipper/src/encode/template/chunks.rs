@@ -44,6 +44,17 @@ impl Piece {
         self.len as usize
     }
 
+    /// The first `len` bytes, and the others.
+    pub(super) fn split_at(self, len: usize) -> (Self, Self) {
+        let len = u32::try_from(len).map_or(self.len, |len| len.min(self.len));
+        let behind = Self {
+            start: self.start + len,
+            len: self.len - len,
+            ..self
+        };
+        (Self { len, ..self }, behind)
+    }
+
     pub(super) const fn is_in(self, chunk: usize) -> bool {
         self.chunk as usize == chunk
     }
@@ -118,15 +129,26 @@ impl Chunks {
         self.chunks.get(self.open?)?.as_ref()
     }
 
+    /// So many bytes are worth being moved at once: a call costs more than a template. Of what is left over
+    /// at the end of a chunk it is little.
+    pub(super) const fn together_bytes(&self) -> usize {
+        self.chunk_bytes / 16
+    }
+
     /// Puts the parts behind each other; none if there is trouble.
     pub(super) fn put(&mut self, parts: &[&[u8]]) -> Option<Piece> {
-        let mut joined = std::mem::take(&mut self.joined);
-        joined.clear();
-        for part in parts {
-            joined.extend_from_slice(part);
-        }
-        let piece = self.try_put(&joined);
-        self.joined = joined;
+        let piece = if let [bytes] = parts {
+            self.try_put(bytes)
+        } else {
+            let mut joined = std::mem::take(&mut self.joined);
+            joined.clear();
+            for part in parts {
+                joined.extend_from_slice(part);
+            }
+            let piece = self.try_put(&joined);
+            self.joined = joined;
+            piece
+        };
         match piece {
             Ok(piece) => {
                 self.trouble = None;
@@ -244,6 +266,12 @@ impl Chunks {
             .filter(|(_, chunk)| chunk.dead_bytes * one_of > chunk.file.bytes())
             .max_by_key(|(_, chunk)| chunk.dead_bytes)
             .map(|(number, _)| number)
+    }
+
+    /// Bytes of a chunk's pieces that are not buried.
+    pub(super) fn live_bytes(&self, number: usize) -> usize {
+        let chunk = self.chunks.get(number).and_then(Option::as_ref);
+        chunk.map_or(0, |chunk| chunk.live_bytes)
     }
 
     /// Gives back the space of a chunk with all that is in it.
