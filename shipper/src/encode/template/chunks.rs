@@ -9,6 +9,10 @@
 //! - Where no file can be made or written, a full disk above all, nothing is put, and that is not tried
 //!   again before some hundred templates were asked for ([`Chunks::may_try`]). What is there stays.
 //!
+//! # Threads
+//! - Calls are made on the thread that encodes. They go to the page cache and sync nothing; a chunk is
+//!   made once in hundreds of templates, or in dozens where an endpoint has very many shards.
+//!
 //! # Limits
 //! - One open file; the other chunks are mapped and closed. A chunk takes its whole size at once.
 
