@@ -126,7 +126,7 @@ fn encode_v1(criterion: &mut Criterion, [plain, packed]: [&[Batch]; 2], table: &
         let mut encoder = RemoteWriteV1::new();
         if name == "packed" {
             // As an endpoint has it: samples of one series are not looked for there.
-            encoder = encoder.with_templates(BYTES_MAX, Arc::default());
+            encoder = encoder.with_templates(&std::env::temp_dir(), BYTES_MAX, Arc::default());
         }
         measure(&mut group, name, batches, |batch| {
             outgoing.begin();

@@ -107,7 +107,8 @@ fn measure(criterion: &mut Criterion, name: &str, fleet: Fleet, table: &Table) {
     group.sample_size(20);
     let mut plain = RemoteWriteV1::new();
     let stats = Arc::new(TemplateStats::default());
-    let mut templated = RemoteWriteV1::new().with_templates(BYTES_MAX, Arc::clone(&stats));
+    let dir = std::env::temp_dir();
+    let mut templated = RemoteWriteV1::new().with_templates(&dir, BYTES_MAX, Arc::clone(&stats));
     let (mut wire, mut plain_wire) = (0, 0);
     for interval in 0..WARM_INTERVALS {
         let batches = fleet.batches(interval);
@@ -165,7 +166,8 @@ fn build(criterion: &mut Criterion, table: &Table) {
     group.bench_function("plain_100k", |bencher| {
         bencher.iter(|| black_box(encode(&mut plain, &batches, table)));
     });
-    let templated = || RemoteWriteV1::new().with_templates(BYTES_MAX, Arc::default());
+    let dir = std::env::temp_dir();
+    let templated = || RemoteWriteV1::new().with_templates(&dir, BYTES_MAX, Arc::default());
     group.bench_function("first_sighting_100k", |bencher| {
         let encode = |mut encoder| encode(&mut encoder, &batches, table);
         bencher.iter_batched(templated, encode, BatchSize::PerIteration);

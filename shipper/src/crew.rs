@@ -40,18 +40,19 @@ impl Crew {
         let queue = |_| Arc::new(Queue::new(options.capacity, full, Arc::clone(&room)));
         // The metadata's worker is one more, with its own connection.
         let queues: Vec<_> = (0..=shards).map(queue).collect();
-        let workers = queues.len() * resolved.options.priority.lanes();
-        let (label_bytes, template_bytes) =
-            (OUTGOING_BYTES_MAX / workers, TEMPLATE_BYTES_MAX / workers);
+        let lanes = resolved.options.priority.lanes();
+        let label_bytes = OUTGOING_BYTES_MAX / (queues.len() * lanes);
+        let template_bytes = TEMPLATE_BYTES_MAX / (usize::from(shards.max(1)) * lanes);
         let mut tasks = JoinSet::new();
-        for queue in &queues {
+        for (number, queue) in queues.iter().enumerate() {
             let outgoing = OutgoingLabels::new(Arc::clone(&resolved.outgoing), label_bytes);
-            let templates = shared.stats.templates();
-            let encoder = Encoder::new(
-                shared.message(),
-                RemoteWriteV1::new().with_templates(template_bytes, templates),
-                Arc::clone(&shared.metadata),
-            );
+            let mut v1 = RemoteWriteV1::new();
+            // Metadata has no series that come again.
+            if number < usize::from(shards) {
+                let templates = shared.stats.templates();
+                v1 = v1.with_templates(shared.store.dir(), template_bytes, templates);
+            }
+            let encoder = Encoder::new(shared.message(), v1, Arc::clone(&shared.metadata));
             tasks.spawn(worker(shared, queue, resolved, (encoder, outgoing)).run());
         }
         shared.stats.set_shards(lane, shards);

@@ -14,6 +14,7 @@
 //! | `recover.rs`, `ledger.rs`, `quarantine.rs` | opening after any stop, and what was lost: where, and its bytes |
 //! | `inspect.rs`, `inspect/` | a store directory, live or stopped, into what is in it; repair into a new one |
 //! | `frame.rs`, `header.rs`, `segment.rs`, `dir.rs` | the format, file by file |
+//! | `nameless.rs` | a file for what is read often and need not survive |
 //! | `fs.rs`, `clock.rs`, `random.rs`, `engine.rs`, `sys.rs` | the seams to disk, time, chance, io_uring and raw memory |
 //!
 //! # Invariants
@@ -39,6 +40,7 @@ mod keeper;
 mod ledger;
 mod limits;
 mod live;
+mod nameless;
 mod open;
 mod overview;
 mod position;
@@ -73,6 +75,7 @@ pub use header::FORMAT_VERSION;
 pub use ledger::{ALL_ENDPOINTS, Loss, LostBytes};
 pub use limits::{LagLimits, OnFull};
 pub use live::LiveOptions;
+pub use nameless::NamelessFile;
 pub use overview::{SegmentInfo, SegmentState};
 pub use position::{Mark, Position, SeriesRef};
 pub use progress::Ahead;

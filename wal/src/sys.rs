@@ -294,9 +294,9 @@ impl<T> Drop for EpochCell<T> {
 /// What the handler of SIGBUS says; null before there is a store.
 static BUS_MESSAGE: AtomicPtr<String> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Lets the process end with one clear line when a mapped chunk file in `dir` cannot be read: a
-/// bad sector, or a file that somebody has cut. The next start reads with plain calls, which answer
-/// with an error instead, and recovers the rest.
+/// Lets the process end with one clear line when a mapped file in `dir` cannot be read (a series chunk,
+/// or one without a name): a bad sector, or a file that somebody has cut. The next start reads with
+/// plain calls, which answer with an error instead, and recovers the rest.
 pub(crate) fn explain_bus_errors(dir: &Path) {
     static DIRS: Mutex<Vec<String>> = Mutex::new(Vec::new());
     let mut dirs = DIRS.lock();
@@ -306,8 +306,8 @@ pub(crate) fn explain_bus_errors(dir: &Path) {
     }
     dirs.push(dir);
     let message = format!(
-        "error: a series chunk in {} cannot be read (SIGBUS): the device fails or the file was \
-         cut; the next start recovers what can be read\n",
+        "error: a mapped file (of series, or one without a name) in {} cannot be read (SIGBUS): the \
+         device fails or the file was cut; the next start recovers what can be read\n",
         dirs.join(" or ")
     );
     // Never freed: the handler may be reading the one before.

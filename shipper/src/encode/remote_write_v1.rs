@@ -16,6 +16,7 @@
 //!   with custom buckets, which this protocol must not carry.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use wal::{DropReason, RecordKind, Sample, SeriesRef, StartedSample};
@@ -70,10 +71,16 @@ impl RemoteWriteV1 {
         }
     }
 
-    /// The same with so many bytes for templates of runs that come again and again.
+    /// The same with so many bytes for templates of runs that come again and again, most of them in files
+    /// without a name in this directory.
     #[must_use]
-    pub fn with_templates(mut self, bytes_max: usize, stats: Arc<TemplateStats>) -> Self {
-        self.templates = Some(Templates::new(bytes_max, stats));
+    pub fn with_templates(
+        mut self,
+        dir: &Path,
+        bytes_max: usize,
+        stats: Arc<TemplateStats>,
+    ) -> Self {
+        self.templates = Some(Templates::new(dir, bytes_max, stats));
         self
     }
 

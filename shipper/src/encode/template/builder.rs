@@ -17,7 +17,7 @@ use wal::{Sample, SeriesRef};
 
 use super::RUN_MAX;
 use super::elements::{COPY_BYTES_MIN, COPY_OFFSET_MAX, put_copy, put_literal};
-use super::fragment::{Fragment, OFFSET_MAX, Place, SLACK_BYTES, TIMESTAMP_BYTES};
+use super::fragment::{Fragment, OFFSET_MAX, PLACE_BYTES, Place, SLACK_BYTES, TIMESTAMP_BYTES};
 use crate::encode::remote_write_v1::{SAMPLE_HEAD_BYTES, put_series_head};
 use labels::wire::{FIELD_1_FIXED64, FIELD_2_BYTES, FIELD_2_VARINT};
 
@@ -58,7 +58,7 @@ pub(super) struct Builder {
     /// the series. 0 is the tag of the first series, which a match may do without.
     table: Box<[u32; 1 << TABLE_BITS]>,
     elements: Vec<u8>,
-    places: Vec<Place>,
+    places: Vec<[u8; PLACE_BYTES]>,
 }
 
 impl Builder {
@@ -78,8 +78,8 @@ impl Builder {
         &mut self,
         samples: &[Sample],
         labels: impl Fn(SeriesRef) -> &'a [u8],
-        before: Option<&Fragment>,
-    ) -> Option<Fragment> {
+        before: Option<Fragment<'_>>,
+    ) -> Option<Fragment<'_>> {
         assert!(samples.len() <= RUN_MAX);
         self.lay_out(samples, labels, before);
         if self.plain.len() > PLAIN_BYTES_MAX {
@@ -94,12 +94,10 @@ impl Builder {
             said = self.put_fixed(number, said);
             said = self.put_sample(number, said);
         }
-        let mut bytes = Vec::with_capacity(self.elements.len() + SLACK_BYTES);
-        bytes.extend_from_slice(&self.elements);
-        bytes.extend_from_slice(&[0; SLACK_BYTES]);
+        self.elements.extend_from_slice(&[0; SLACK_BYTES]);
         Some(Fragment {
-            bytes: bytes.into(),
-            places: self.places.as_slice().into(),
+            bytes: &self.elements,
+            places: &self.places,
             plain_bytes: u32::try_from(said).expect("bounded above"),
         })
     }
@@ -109,12 +107,13 @@ impl Builder {
         &mut self,
         samples: &[Sample],
         labels: impl Fn(SeriesRef) -> &'a [u8],
-        before: Option<&Fragment>,
+        before: Option<Fragment<'_>>,
     ) {
         self.plain.clear();
         self.series.clear();
+        let mut before = before.as_ref().map(Fragment::places);
         for (number, sample) in samples.iter().enumerate() {
-            let was = before.and_then(|fragment| fragment.places.get(number));
+            let was = before.as_mut().and_then(Iterator::next);
             let start = self.plain.len();
             put_series_head(&mut self.plain, labels(sample.series), SAMPLE_FIELD_BYTES);
             let length = u8::try_from(SAMPLE_FIELD_BYTES - 2).expect("short");
@@ -192,7 +191,8 @@ impl Builder {
         let literal_end = if fixed.is_chained { timestamp } else { end };
         put_literal(&mut self.elements, &self.plain[said..literal_end]);
         let offset = self.elements.len() - (literal_end - fixed.end);
-        (self.places).push(Place::new(offset, fixed.zero_bytes, fixed.is_chained));
+        let place = Place::new(offset, fixed.zero_bytes, fixed.is_chained);
+        self.places.push(place.to_bytes());
         if !fixed.is_chained {
             return end;
         }

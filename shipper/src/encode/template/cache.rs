@@ -1,21 +1,30 @@
 //! Turns the first series of a run into what is remembered of it.
 //!
+//! The bytes of templates are in files (`chunks`); a slot on the heap says where.
+//!
 //! # Invariants
-//! - `bytes` is what all slots take, and never more than the limit. A bit per series comes on top.
+//! - `bytes` is what all slots and all files take, dead bytes included, and never more than the limit. A
+//!   bit per series comes on top.
+//! - Of no chunk more than a third is dead, unless there is trouble with files: what lives in it is moved, or
+//!   dropped where there is no room.
 //!
 //! # Limits
 //! - A hand goes round and removes what was not used since it was there last. Lookups move it
 //!   ([`STEP_PRICE`]), so slowly that a round takes some thirty intervals: targets that are scraped
 //!   rarely keep their templates. It is faster where there is no room, yet slow enough that series too
 //!   many for the cache do not push each other out before they are used again: as many as fit stay.
+//! - Moving takes the memory of what is moved, a chunk at most, for that moment.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io;
+use std::path::Path;
 
 use foldhash::fast::RandomState;
 use wal::SeriesRef;
 
-use super::fragment::Fragment;
+use super::chunks::{Chunks, Piece};
+use super::fragment::{Fragment, PLACE_BYTES};
 
 /// What a hit and a miss pay for the way of the hand, and what it costs to the next slot in use: with
 /// hits only, a round takes as many intervals as it takes hits for a step.
@@ -28,16 +37,47 @@ const STEP_PRICE_FULL: usize = 64;
 /// Of a word of `starts`.
 const BITS: usize = u64::BITS as usize;
 
+/// A chunk of which more than one of so many bytes is dead is emptied: always, and where there is no room.
+/// To move what lives takes far less than to build it.
+const DEAD_ONE_OF: usize = 3;
+const DEAD_ONE_OF_FULL: usize = 16;
+
+/// Of a ref where it is kept.
+const REF_BYTES: usize = 4;
+
 /// What a slot takes beside its template: itself and its entry in the map, twice because both grow
 /// by doubling.
 pub(super) const SLOT_BYTES: usize = 2 * (size_of::<Option<Slot>>() + 16);
 
+/// What a template says, wherever its bytes are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contents<'a> {
+    /// The series, little-endian; empty if their refs follow each other.
+    pub(super) refs: &'a [[u8; REF_BYTES]],
+    pub(super) fragment: Fragment<'a>,
+}
+
+impl Contents<'_> {
+    /// Bytes in a file.
+    fn bytes(&self) -> usize {
+        let parts = self.parts();
+        parts.iter().map(|part| part.len()).sum()
+    }
+
+    /// As they are put; [`Template::contents`] takes them apart.
+    fn parts(&self) -> [&[u8]; 3] {
+        let Fragment { bytes, places, .. } = self.fragment;
+        [places.as_flattened(), self.refs.as_flattened(), bytes]
+    }
+}
+
 /// A run that is sent without encoding it again.
 #[derive(Debug)]
 pub(super) struct Template {
-    /// The series; empty if their refs follow each other.
-    pub(super) refs: Box<[SeriesRef]>,
-    pub(super) fragment: Fragment,
+    piece: Piece,
+    series: u32,
+    refs: u32,
+    plain_bytes: u32,
     /// A hash of the labels.
     pub(super) labels_hash: u64,
     /// The generation of refs for which the labels are known to be those.
@@ -45,9 +85,30 @@ pub(super) struct Template {
 }
 
 impl Template {
-    fn heap_bytes(&self) -> usize {
-        self.fragment.heap_bytes() + size_of_val(&*self.refs)
+    /// What it says.
+    #[inline]
+    pub(super) fn contents<'c>(&self, chunks: &'c Chunks) -> Contents<'c> {
+        let bytes = chunks.get(self.piece);
+        let (places, bytes) = bytes.split_at(self.series as usize * PLACE_BYTES);
+        let (refs, bytes) = bytes.split_at(self.refs as usize * REF_BYTES);
+        Contents {
+            refs: refs.as_chunks().0,
+            fragment: Fragment {
+                bytes,
+                places: places.as_chunks().0,
+                plain_bytes: self.plain_bytes,
+            },
+        }
     }
+}
+
+/// Why a template is not kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum NotKept {
+    /// All that may be taken is taken.
+    Full,
+    /// There is trouble with files.
+    Disk,
 }
 
 /// What is remembered of the runs that begin with one series.
@@ -77,23 +138,11 @@ impl Slot {
         }
     }
 
-    pub(super) fn template(&self) -> Option<&Template> {
-        self.template.as_ref()
-    }
-
-    pub(super) fn template_mut(&mut self) -> Option<&mut Template> {
-        self.template.as_mut()
-    }
-
     /// This sequence was seen, and is not known to be worth a template.
     pub(super) fn saw(&mut self, sequence: u64) {
         self.sighting = Some(sequence);
         self.is_refused = false;
         self.is_recent = true;
-    }
-
-    fn bytes(&self) -> usize {
-        SLOT_BYTES + self.template.as_ref().map_or(0, Template::heap_bytes)
     }
 }
 
@@ -105,7 +154,8 @@ pub(super) struct Cache {
     starts: Vec<u64>,
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
-    bytes: usize,
+    chunks: Chunks,
+    slots_bytes: usize,
     bytes_max: usize,
     hand: usize,
     paid: usize,
@@ -115,13 +165,15 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    pub(super) fn new(bytes_max: usize) -> Self {
+    /// An empty one with its files in this directory.
+    pub(super) fn new(dir: &Path, bytes_max: usize) -> Self {
         Self {
             by_first: HashMap::default(),
             starts: Vec::new(),
             slots: Vec::new(),
             free: Vec::new(),
-            bytes: 0,
+            chunks: Chunks::new(dir, bytes_max),
+            slots_bytes: 0,
             bytes_max,
             hand: 0,
             paid: 0,
@@ -130,9 +182,24 @@ impl Cache {
         }
     }
 
-    /// Memory taken.
+    /// Memory and space taken.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.slots_bytes + self.file_bytes()
+    }
+
+    /// Space taken in files.
+    pub(super) fn file_bytes(&self) -> usize {
+        self.chunks.bytes()
+    }
+
+    /// Why there is no file for templates, if there is none.
+    pub(super) fn trouble(&self) -> Option<&io::Error> {
+        self.chunks.trouble()
+    }
+
+    /// Whether it is time to build a template: not every time while there is no file for it.
+    pub(super) fn may_try(&mut self) -> bool {
+        self.chunks.may_try()
     }
 
     /// Templates removed because they were not used, ever.
@@ -144,6 +211,13 @@ impl Cache {
     pub(super) fn find(&mut self, first: SeriesRef) -> Option<&mut Slot> {
         let slot = self.by_first.get(&first)?;
         self.slots[*slot].as_mut()
+    }
+
+    /// The template that begins with this series, and where its bytes are.
+    pub(super) fn template(&mut self, first: SeriesRef) -> Option<(&mut Template, &Chunks)> {
+        let slot = self.by_first.get(&first)?;
+        let template = self.slots[*slot].as_mut()?.template.as_mut()?;
+        Some((template, &self.chunks))
     }
 
     /// Whether a template begins with this series.
@@ -189,7 +263,7 @@ impl Cache {
         let slot = match self.by_first.entry(first) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(entry) => {
-                self.bytes += SLOT_BYTES;
+                self.slots_bytes += SLOT_BYTES;
                 let slot = self.free.pop().unwrap_or_else(|| {
                     self.slots.push(None);
                     self.slots.len() - 1
@@ -201,13 +275,27 @@ impl Cache {
         self.slots[slot].as_mut()
     }
 
-    /// Keeps a template, instead of the one that its slot has. False if there is no room.
-    pub(super) fn keep(&mut self, first: SeriesRef, template: Template) -> bool {
+    /// Keeps a template, instead of the one that its slot has. The hash is of the labels it was built with,
+    /// the generation that of the refs.
+    pub(super) fn keep(
+        &mut self,
+        first: SeriesRef,
+        contents: Contents<'_>,
+        (labels_hash, generation): (u64, Option<u64>),
+    ) -> Result<(), NotKept> {
         self.drop_template(first);
-        if self.slot(first).is_none() || !self.has_room(template.heap_bytes()) {
-            return false;
+        if self.slot(first).is_none() || !self.make_room(contents.bytes()) {
+            return Err(NotKept::Full);
         }
-        self.bytes += template.heap_bytes();
+        let piece = self.chunks.put(&contents.parts()).ok_or(NotKept::Disk)?;
+        let template = Template {
+            piece,
+            series: low_u32(contents.fragment.places.len()),
+            refs: low_u32(contents.refs.len()),
+            plain_bytes: contents.fragment.plain_bytes,
+            labels_hash,
+            generation,
+        };
         if let Some(slot) = self.find(first) {
             slot.template = Some(template);
             slot.is_recent = true;
@@ -215,21 +303,111 @@ impl Cache {
             slot.sighting = None;
         }
         self.set_start(first);
-        true
+        Ok(())
     }
 
     /// Forgets the template that begins with this series.
     pub(super) fn drop_template(&mut self, first: SeriesRef) {
         let template = self.find(first).and_then(|slot| slot.template.take());
         self.unset_start(first);
-        self.bytes -= template.map_or(0, |template| template.heap_bytes());
+        if let Some(template) = template {
+            self.chunks.bury(template.piece);
+            self.tidy();
+        }
     }
 
     /// Whether so many more bytes fit.
-    pub(super) fn has_room(&mut self, bytes: usize) -> bool {
-        let has_room = self.bytes + bytes <= self.bytes_max;
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let has_room = self.bytes() + bytes <= self.bytes_max;
         self.is_full |= !has_room;
         has_room
+    }
+
+    /// Whether a template of so many bytes may find room: worth building it.
+    pub(super) fn may_have_room(&mut self, bytes: usize) -> bool {
+        let may = self.fits(bytes) || self.sparse(DEAD_ONE_OF_FULL).is_some();
+        self.is_full |= !may;
+        may
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        self.bytes() + self.chunks.more_bytes(bytes) <= self.bytes_max
+    }
+
+    /// Whether there is room for a template of so many bytes, at the cost of moving others together.
+    fn make_room(&mut self, bytes: usize) -> bool {
+        if !self.fits(bytes)
+            && let Some(chunk) = self.sparse(DEAD_ONE_OF_FULL)
+        {
+            self.empty(chunk);
+        }
+        let has_room = self.fits(bytes);
+        self.is_full |= !has_room;
+        has_room
+    }
+
+    /// Empties a chunk of which too much is dead.
+    fn tidy(&mut self) {
+        if let Some(chunk) = self.sparse(DEAD_ONE_OF) {
+            self.empty(chunk);
+        }
+    }
+
+    /// A chunk to empty; none while there is trouble, and thus nothing to move to.
+    fn sparse(&self, one_of: usize) -> Option<usize> {
+        match self.trouble() {
+            Some(_) => None,
+            None => self.chunks.deadest(one_of),
+        }
+    }
+
+    /// Gives back the space of a chunk; its templates are moved, or dropped if there is no room.
+    fn empty(&mut self, chunk: usize) {
+        let mut bytes = Vec::with_capacity(self.chunks.live_bytes(chunk));
+        let mut moved = Vec::new();
+        for (at, slot) in self.slots.iter().enumerate() {
+            let template = slot.as_ref().and_then(|slot| slot.template.as_ref());
+            if let Some(template) = template.filter(|template| template.piece.is_in(chunk)) {
+                bytes.extend_from_slice(self.chunks.get(template.piece));
+                moved.push((at, template.piece.len()));
+            }
+        }
+        self.chunks.remove(chunk);
+        let together_bytes = self.chunks.together_bytes();
+        let (mut moved, mut bytes) = (&*moved, &*bytes);
+        while let Some((_, first_len)) = moved.first() {
+            let mut len = *first_len;
+            let fits = |(_, next_len): &&(usize, usize)| {
+                let fits = len + next_len <= together_bytes;
+                len += if fits { *next_len } else { 0 };
+                fits
+            };
+            let count = 1 + moved.iter().skip(1).take_while(fits).count();
+            let (slots, now);
+            (slots, moved) = moved.split_at(count);
+            (now, bytes) = bytes.split_at(len);
+            self.move_together(slots, now);
+        }
+    }
+
+    /// Puts the bytes of some slots' templates behind each other in one call.
+    fn move_together(&mut self, slots: &[(usize, usize)], bytes: &[u8]) {
+        let may_put = self.fits(bytes.len()) && self.chunks.may_try();
+        let mut rest = may_put.then(|| self.chunks.put(&[bytes])).flatten();
+        for (at, len) in slots {
+            let Some(slot) = &mut self.slots[*at] else {
+                continue;
+            };
+            let parts = rest.map(|rest| rest.split_at(*len));
+            rest = parts.map(|(_, behind)| behind);
+            if let (Some((piece, _)), Some(template)) = (parts, &mut slot.template) {
+                template.piece = piece;
+            } else {
+                slot.template = None;
+                let first = slot.first;
+                self.unset_start(first);
+            }
+        }
     }
 
     /// Moves the hand as far as lookups have paid for.
@@ -264,82 +442,21 @@ impl Cache {
         };
         self.by_first.remove(&slot.first);
         self.unset_start(slot.first);
-        self.bytes -= slot.bytes();
-        self.evicted += u64::from(slot.template.is_some());
+        self.slots_bytes -= SLOT_BYTES;
         self.free.push(at);
         self.is_full = false;
+        if let Some(template) = slot.template {
+            self.evicted += 1;
+            self.chunks.bury(template.piece);
+            self.tidy();
+        }
     }
+}
+
+/// Of lengths that a run bounds.
+fn low_u32(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TEMPLATE_BYTES: usize = 100;
-
-    fn series(number: u32) -> SeriesRef {
-        SeriesRef::new(number)
-    }
-
-    fn template() -> Template {
-        Template {
-            refs: Box::new([]),
-            fragment: Fragment {
-                bytes: vec![0; TEMPLATE_BYTES].into(),
-                places: Box::new([]),
-                plain_bytes: 0,
-            },
-            labels_hash: 0,
-            generation: None,
-        }
-    }
-
-    #[test]
-    fn bytes_are_those_of_what_is_kept() {
-        let mut cache = Cache::new(1 << 20);
-        assert!(cache.keep(series(1), template()));
-        assert!(cache.keep(series(1), template()), "instead of the other");
-        assert!(cache.slot(series(2)).is_some());
-        assert_eq!(cache.bytes(), 2 * SLOT_BYTES + TEMPLATE_BYTES);
-        cache.drop_template(series(1));
-        assert_eq!(cache.bytes(), 2 * SLOT_BYTES);
-        assert!(!cache.is_start(series(1)));
-    }
-
-    #[test]
-    fn what_is_not_used_for_long_is_removed() {
-        let mut cache = Cache::new(1 << 20);
-        for number in 0..10 {
-            assert!(cache.keep(series(number), template()));
-        }
-        let intervals_per_round = STEP_PRICE / HIT_PAYS;
-        for interval in 0..3 * intervals_per_round {
-            (1..10).for_each(|number| cache.hit(series(number)));
-            let is_kept = cache.is_start(series(0));
-            assert!(is_kept || interval >= intervals_per_round, "{interval}");
-        }
-        assert!(!cache.is_start(series(0)));
-        assert!((1..10).all(|number| cache.is_start(series(number))));
-        assert_eq!(cache.evicted(), 1);
-        assert_eq!(cache.bytes(), 9 * (SLOT_BYTES + TEMPLATE_BYTES));
-    }
-
-    #[test]
-    fn too_many_runs_in_turn_leave_those_that_fit() {
-        let mut cache = Cache::new(100 * (SLOT_BYTES + TEMPLATE_BYTES));
-        let mut hits = 0;
-        for interval in 0..50 {
-            for number in (0..200).map(series) {
-                if cache.is_start(number) {
-                    cache.hit(number);
-                    hits += u32::from(interval >= 40);
-                } else {
-                    cache.miss();
-                    cache.keep(number, template());
-                }
-            }
-        }
-        assert!(hits >= 900, "{hits} of 2000, and half would fit");
-        assert!(cache.bytes() <= 100 * (SLOT_BYTES + TEMPLATE_BYTES));
-    }
-}
+mod tests;

@@ -19,18 +19,21 @@ pub enum Miss {
     Timestamps,
     /// All the memory for templates is taken.
     Full,
+    /// There is no file for another template: the disk is full, or takes none.
+    Disk,
     /// There can be no template: few series, several samples of one, unusual timestamps, no labels.
     Unsuited,
 }
 
 impl Miss {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::New,
         Self::Sequence,
         Self::Values,
         Self::Timestamps,
         Self::Full,
+        Self::Disk,
         Self::Unsuited,
     ];
 
@@ -43,6 +46,7 @@ impl Miss {
             Self::Values => "values",
             Self::Timestamps => "timestamps",
             Self::Full => "full",
+            Self::Disk => "disk",
             Self::Unsuited => "unsuited",
         }
     }
@@ -61,8 +65,10 @@ pub struct TemplateCounts {
     pub refused: u64,
     /// Templates removed because they were not used for long.
     pub evicted: u64,
-    /// Memory that templates take now.
+    /// Bytes that templates take now, in memory and in files.
     pub bytes: u64,
+    /// Those of them in files.
+    pub file_bytes: u64,
 }
 
 impl TemplateCounts {
@@ -80,11 +86,14 @@ pub struct TemplateStats {
     refused: AtomicU64,
     evicted: AtomicU64,
     bytes: AtomicU64,
+    file_bytes: AtomicU64,
+    /// Encoders that have no file to put templates into.
+    troubled: AtomicU64,
 }
 
 impl TemplateStats {
-    /// Adds what happened since the last time; of `bytes`, the difference.
-    pub(super) fn add(&self, now: TemplateCounts, bytes_before: u64) {
+    /// Adds what happened since the last time; of bytes, the difference to those of `before`.
+    pub(super) fn add(&self, now: &TemplateCounts, before: &TemplateCounts) {
         self.hits.fetch_add(now.hits, Relaxed);
         for (atomic, count) in self.misses.iter().zip(now.misses) {
             atomic.fetch_add(count, Relaxed);
@@ -92,8 +101,20 @@ impl TemplateStats {
         self.built.fetch_add(now.built, Relaxed);
         self.refused.fetch_add(now.refused, Relaxed);
         self.evicted.fetch_add(now.evicted, Relaxed);
-        let more = now.bytes.wrapping_sub(bytes_before);
+        let more = now.bytes.wrapping_sub(before.bytes);
         self.bytes.fetch_add(more, Relaxed);
+        let more = now.file_bytes.wrapping_sub(before.file_bytes);
+        self.file_bytes.fetch_add(more, Relaxed);
+    }
+
+    /// An encoder has no file to put templates into any more; whether it is the first.
+    pub(super) fn trouble_begins(&self) -> bool {
+        self.troubled.fetch_add(1, Relaxed) == 0
+    }
+
+    /// It has again, or has ended; whether it was the last.
+    pub(super) fn trouble_ends(&self) -> bool {
+        self.troubled.fetch_sub(1, Relaxed) == 1
     }
 
     /// All numbers as they are now.
@@ -106,6 +127,7 @@ impl TemplateStats {
             refused: self.refused.load(Relaxed),
             evicted: self.evicted.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
+            file_bytes: self.file_bytes.load(Relaxed),
         }
     }
 }

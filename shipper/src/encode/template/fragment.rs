@@ -12,6 +12,8 @@
 //! # Limits
 //! - Timestamps are varints of six bytes: from 1971 to 2109.
 
+use std::iter;
+
 use wal::Sample;
 
 use labels::wire::varint_len;
@@ -20,6 +22,8 @@ use labels::wire::varint_len;
 pub(super) const SLACK_BYTES: usize = 8;
 /// How long every timestamp is as a varint.
 pub(super) const TIMESTAMP_BYTES: usize = 6;
+/// Of a [`Place`] where it is kept.
+pub(super) const PLACE_BYTES: usize = 4;
 /// Where a patch may be: what [`Place`] can say.
 pub(super) const OFFSET_MAX: usize = (1 << 24) - 1;
 
@@ -38,6 +42,11 @@ impl Place {
         assert!(offset <= OFFSET_MAX && zero_bytes < 8);
         let offset = u32::try_from(offset).expect("24 bits");
         Self(offset << 8 | u32::from(is_chained) << 3 | u32::from(zero_bytes))
+    }
+
+    /// As it is kept.
+    pub(super) const fn to_bytes(self) -> [u8; PLACE_BYTES] {
+        self.0.to_le_bytes()
     }
 
     const fn offset(self) -> usize {
@@ -62,18 +71,26 @@ pub(super) enum Misfit {
     Timestamps,
 }
 
-/// The compressed series of a run, without their samples.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Fragment {
+/// The compressed series of a run, without their samples, wherever they are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Fragment<'a> {
     /// The elements and [`SLACK_BYTES`] of nothing.
-    pub(super) bytes: Box<[u8]>,
-    /// One per series.
-    pub(super) places: Box<[Place]>,
+    pub(super) bytes: &'a [u8],
+    /// A [`Place`] per series, little-endian.
+    pub(super) places: &'a [[u8; PLACE_BYTES]],
     /// What the elements say, in bytes.
     pub(super) plain_bytes: u32,
 }
 
-impl Fragment {
+impl Fragment<'_> {
+    /// One per series.
+    #[inline]
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        self.places
+            .iter()
+            .map(|bytes| Place(u32::from_le_bytes(*bytes)))
+    }
+
     /// Bytes that [`Self::patch`] writes to: the elements and the slack.
     pub(super) fn room_bytes(&self) -> usize {
         self.bytes.len()
@@ -84,20 +101,15 @@ impl Fragment {
         self.bytes.len() - SLACK_BYTES
     }
 
-    /// Memory on the heap.
-    pub(super) fn heap_bytes(&self) -> usize {
-        self.bytes.len() + size_of_val(&*self.places)
-    }
-
     /// Writes the elements with these samples, one per series, to `out`, which has
     /// [`Self::room_bytes`]. After a misfit the bytes have no meaning.
     pub(super) fn patch(&self, samples: &[Sample], out: &mut [u8]) -> Result<(), Misfit> {
         assert_eq!(samples.len(), self.places.len());
-        out.copy_from_slice(&self.bytes);
+        out.copy_from_slice(self.bytes);
         let mut low_bits = 0;
         let mut unequal = 0;
         let mut before = 0;
-        for (place, sample) in self.places.iter().zip(samples) {
+        for (place, sample) in iter::zip(self.places(), samples) {
             let shift = 8 * u32::from(place.zero_bytes());
             low_bits |= sample.value_bits & !(u64::MAX << shift);
             let at = place.offset();
@@ -123,7 +135,7 @@ impl Fragment {
 
     /// Whether all bytes that are patched are zero, as patching relies on.
     pub(super) fn is_blank(&self) -> bool {
-        self.places.iter().all(|place| {
+        self.places().all(|place| {
             let value_bytes = 8 - usize::from(place.zero_bytes());
             let timestamp = place.offset() + value_bytes + 1;
             let timestamp_bytes = if place.is_chained() {
@@ -138,7 +150,7 @@ impl Fragment {
 
     /// Whether all values fit but for some that are no numbers.
     pub(super) fn fits_but_for_nan(&self, samples: &[Sample]) -> bool {
-        self.places.iter().zip(samples).all(|(place, sample)| {
+        iter::zip(self.places(), samples).all(|(place, sample)| {
             let shift = 8 * u32::from(place.zero_bytes());
             let fits = sample.value_bits & !(u64::MAX << shift) == 0;
             fits || f64::from_bits(sample.value_bits).is_nan()
@@ -189,6 +201,12 @@ mod tests {
             assert_eq!(place.offset(), offset);
             assert_eq!(place.zero_bytes(), zero_bytes);
             assert_eq!(place.is_chained(), is_chained);
+            let fragment = Fragment {
+                bytes: &[],
+                places: &[place.to_bytes()],
+                plain_bytes: 0,
+            };
+            assert!(fragment.places().eq([place]));
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | file | turns |
 //! |---|---|
 //! | `cache` | the first series of a run into what is remembered of it |
+//! | `chunks` | bytes of templates into pieces of files |
 //! | `builder` | the series of a run into a fragment (`elements`: snappy's) |
 //! | `prover` | a fragment into the certainty that it is right |
 //! | `fragment` | a fragment and samples into bytes: the patch |
@@ -29,13 +30,18 @@
 //! - Series with several samples in a row, also across the end of a run, are never patched into a
 //!   template: they share one message (`rounds`).
 //!
+//! # Failure
+//! - Without a file for its bytes (`chunks`) no template is kept, and everything is encoded: said once
+//!   when it begins for an endpoint and once when it is over, counted as [`Miss::Disk`].
+//!
 //! # Limits
-//! - The memory for templates is bounded by bytes; see `cache`. The builder and the prover keep a few
+//! - Memory and files for templates are bounded by bytes; see `cache`. The builder and the prover keep a few
 //!   hundred kilobytes, or what one run takes ([`builder::PLAIN_BYTES_MAX`]).
 
 mod body;
 mod builder;
 mod cache;
+mod chunks;
 mod counters;
 mod elements;
 mod fragment;
@@ -45,11 +51,12 @@ mod rounds;
 mod tests;
 
 use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 
 pub(super) use body::Body;
 use builder::Builder;
-use cache::{Cache, Template};
+use cache::{Cache, Contents, NotKept};
 pub use counters::{Miss, TemplateCounts, TemplateStats};
 use foldhash::quality::RandomState;
 use fragment::{Fragment, Misfit, TIMESTAMP_BYTES};
@@ -59,7 +66,7 @@ use wal::{Sample, SeriesRef};
 
 use labels::wire::varint_len;
 
-/// Memory for the templates of one endpoint: 1.5 million series. All its encoders share it.
+/// Bytes for the templates of one endpoint, nearly all in files: 1.5 million series. All its encoders share it.
 pub(crate) const TEMPLATE_BYTES_MAX: usize = 64 << 20;
 
 /// The shortest run worth a template: the labels of the first series are never compressed.
@@ -91,8 +98,10 @@ pub(super) struct Templates {
     stats: Arc<TemplateStats>,
     /// What the endpoint's numbers do not have yet.
     counts: TemplateCounts,
-    bytes_counted: u64,
-    evicted_counted: u64,
+    /// What they had last.
+    counted: TemplateCounts,
+    /// There is no file for templates, and that was said.
+    is_troubled: bool,
 }
 
 /// The labels of the series of a batch.
@@ -103,17 +112,17 @@ pub(super) struct Labels<F> {
 }
 
 impl Templates {
-    pub(super) fn new(bytes_max: usize, stats: Arc<TemplateStats>) -> Self {
+    pub(super) fn new(dir: &Path, bytes_max: usize, stats: Arc<TemplateStats>) -> Self {
         Self {
-            cache: Cache::new(bytes_max),
+            cache: Cache::new(dir, bytes_max),
             builder: Builder::new(),
             prover: Prover::default(),
             rounds: Rounds::default(),
             hasher: RandomState::default(),
             stats,
             counts: TemplateCounts::default(),
-            bytes_counted: 0,
-            evicted_counted: 0,
+            counted: TemplateCounts::default(),
+            is_troubled: false,
         }
     }
 
@@ -129,11 +138,11 @@ impl Templates {
         if samples.get(1).is_some_and(|next| next.series == first) {
             return self.put_rounds(samples, labels, body);
         }
-        let slot = self.cache.find(first);
-        let Some(template) = slot.and_then(|slot| slot.template_mut()) else {
+        let Some((template, chunks)) = self.cache.template(first) else {
             return self.missed(Miss::New, samples, labels, body);
         };
-        let Some(run) = template.run_of(samples) else {
+        let contents = template.contents(chunks);
+        let Some(run) = contents.run_of(samples) else {
             return self.missed(Miss::Sequence, samples, labels, body);
         };
         if template.generation != labels.generation {
@@ -143,8 +152,7 @@ impl Templates {
             }
             template.generation = labels.generation;
         }
-        let fragment = &template.fragment;
-        match put(fragment, run, body)? {
+        match put(contents.fragment, run, body)? {
             Ok(()) => {
                 self.counts.hits += run.len() as u64;
                 self.cache.hit(first);
@@ -156,12 +164,31 @@ impl Templates {
 
     /// The endpoint's numbers are told what happened.
     pub(super) fn count(&mut self) {
-        self.counts.evicted = self.cache.evicted() - self.evicted_counted;
+        let evicted = self.cache.evicted();
+        self.counts.evicted = evicted - self.counted.evicted;
         self.counts.bytes = self.cache.bytes() as u64;
-        self.stats.add(self.counts, self.bytes_counted);
-        self.evicted_counted = self.cache.evicted();
-        self.bytes_counted = self.counts.bytes;
-        self.counts = TemplateCounts::default();
+        self.counts.file_bytes = self.cache.file_bytes() as u64;
+        self.stats.add(&self.counts, &self.counted);
+        self.counted = std::mem::take(&mut self.counts);
+        self.counted.evicted = evicted;
+        self.say_trouble();
+    }
+
+    /// Says that there is no file for templates, or again: the first and the last of an endpoint's
+    /// encoders do.
+    fn say_trouble(&mut self) {
+        let error = self.cache.trouble();
+        if error.is_some() == self.is_troubled {
+            return;
+        }
+        self.is_troubled = error.is_some();
+        match error {
+            Some(error) if self.stats.trouble_begins() => {
+                tracing::warn!(%error, "no file for templates: requests are encoded without");
+            }
+            None if self.stats.trouble_ends() => tracing::info!("templates have files again"),
+            _ => {}
+        }
     }
 
     fn plain(&mut self, reason: Miss, samples: usize) -> Step {
@@ -230,9 +257,10 @@ impl Templates {
             Misfit::Timestamps => Miss::Timestamps,
         };
         if misfit == Misfit::Values
+            && let Some((template, chunks)) = self.cache.template(run[0].series)
+            && template.contents(chunks).fragment.fits_but_for_nan(run)
             && let Some(slot) = self.cache.find(run[0].series)
             && !slot.was_nan
-            && (slot.template()).is_some_and(|template| template.fragment.fits_but_for_nan(run))
         {
             slot.was_nan = true;
             return Ok(self.plain(reason, run.len()));
@@ -255,32 +283,34 @@ impl Templates {
         {
             return Ok(self.plain(Miss::Unsuited, run.len()));
         }
-        if !(self.cache).has_room(run.len() * SERIES_BYTES) {
+        if !(self.cache).may_have_room(run.len() * SERIES_BYTES) {
             return Ok(self.plain(Miss::Full, run.len()));
         }
-        let slot = self.cache.find(first);
-        let before = slot.and_then(|slot| slot.template_mut());
-        let before =
-            before.filter(|before| before.run_of(run).is_some_and(|of| of.len() == run.len()));
-        let before = before.map(|before| &before.fragment);
+        if !self.cache.may_try() {
+            return Ok(self.plain(Miss::Disk, run.len()));
+        }
+        let before = self.cache.template(first);
+        let before = before.map(|(template, chunks)| template.contents(chunks));
+        let is_of =
+            |before: &Contents<'_>| before.run_of(run).is_some_and(|of| of.len() == run.len());
+        let before = before.filter(is_of).map(|before| before.fragment);
         let fragment = self.builder.build(run, &labels.of, before);
         let series = run.iter().map(|sample| sample.series);
-        let is_right = |fragment: &Fragment| self.prover.is_right(fragment, series, &labels.of);
+        let is_right =
+            |fragment: &Fragment<'_>| self.prover.is_right(*fragment, series, &labels.of);
         let Some(fragment) = fragment.filter(is_right) else {
             return Ok(self.refuse(run));
         };
         self.counts.built += 1;
-        if put(&fragment, run, body)?.is_err() {
+        if put(fragment, run, body)?.is_err() {
             return Ok(self.refuse(run));
         }
-        self.counts.miss(reason, run.len());
-        let template = Template {
-            refs: listed(run),
-            fragment,
-            labels_hash: labels_hash(&self.hasher, run, labels),
-            generation: labels.generation,
-        };
-        self.cache.keep(first, template);
+        let refs = listed(run);
+        let refs = &*refs;
+        let of = (labels_hash(&self.hasher, run, labels), labels.generation);
+        let kept = self.cache.keep(first, Contents { refs, fragment }, of);
+        let is_disk = kept == Err(NotKept::Disk);
+        (self.counts).miss(if is_disk { Miss::Disk } else { reason }, run.len());
         Ok(Step::Done(run.len()))
     }
 
@@ -318,19 +348,22 @@ impl Templates {
 
 impl Drop for Templates {
     fn drop(&mut self) {
-        let none = TemplateCounts::default();
-        self.stats.add(none, self.bytes_counted);
+        self.stats.add(&TemplateCounts::default(), &self.counted);
+        if self.is_troubled {
+            self.stats.trouble_ends();
+        }
     }
 }
 
-impl Template {
+impl Contents<'_> {
     /// The first samples, if they are of the series of this template and of no other.
     fn run_of<'s>(&self, samples: &'s [Sample]) -> Option<&'s [Sample]> {
         let (run, rest) = samples.split_at_checked(self.fragment.places.len())?;
         let is_equal = if self.refs.is_empty() {
             are_consecutive(run)
         } else {
-            run.iter().map(|sample| &sample.series).eq(&self.refs)
+            let refs = run.iter().map(|sample| sample.series.get().to_le_bytes());
+            refs.eq(self.refs.iter().copied())
         };
         let shares = rest
             .first()
@@ -341,7 +374,7 @@ impl Template {
 
 /// Writes a fragment with these samples to the body, if they fit.
 fn put(
-    fragment: &Fragment,
+    fragment: Fragment<'_>,
     run: &[Sample],
     body: &mut Body,
 ) -> Result<Result<(), Misfit>, snap::Error> {
@@ -369,12 +402,13 @@ fn are_consecutive(run: &[Sample]) -> bool {
     differences.fold(0, |all, difference| all | difference) == 0
 }
 
-/// The series of a run whose refs do not follow each other.
-fn listed(run: &[Sample]) -> Box<[SeriesRef]> {
+/// The series of a run whose refs do not follow each other, as they are kept.
+fn listed(run: &[Sample]) -> Vec<[u8; 4]> {
     if are_consecutive(run) {
-        return Box::default();
+        return Vec::new();
     }
-    run.iter().map(|sample| sample.series).collect()
+    let refs = run.iter().map(|sample| sample.series.get().to_le_bytes());
+    refs.collect()
 }
 
 fn sequence_hash(hasher: &RandomState, run: &[Sample]) -> u64 {

@@ -29,20 +29,20 @@ impl Prover {
     /// Whether the fragment says what the plain encoder says of these series.
     pub(super) fn is_right<'a>(
         &mut self,
-        fragment: &Fragment,
+        fragment: Fragment<'_>,
         series: impl Iterator<Item = SeriesRef>,
         labels: impl Fn(SeriesRef) -> &'a [u8],
     ) -> bool {
         self.samples.clear();
         let mut timestamp_ms = TIMESTAMP_MS;
-        for (number, (series, place)) in (0..).zip(series.zip(&fragment.places)) {
+        for (number, (series, place)) in (0..).zip(series.zip(fragment.places())) {
             if !place.is_chained() {
                 timestamp_ms -= TIMESTAMP_STEP_MS;
             }
             self.samples.push(Sample {
                 series,
                 timestamp_ms,
-                value_bits: value_bits(number, *place),
+                value_bits: value_bits(number, place),
             });
         }
         if self.samples.len() != fragment.places.len() || !fragment.is_blank() {
@@ -57,7 +57,7 @@ impl Prover {
     }
 
     /// Whether the fragment with the samples says what is expected.
-    fn says(&mut self, fragment: &Fragment) -> bool {
+    fn says(&mut self, fragment: Fragment<'_>) -> bool {
         self.block.clear();
         put_varint(&mut self.block, u64::from(fragment.plain_bytes));
         let start = self.block.len();

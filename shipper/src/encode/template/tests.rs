@@ -1,6 +1,9 @@
 //! Turns rounds of the same series, more or less, into bodies with and without templates, which must
 //! say the same.
 
+mod disk;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use fastrand::Rng;
@@ -10,7 +13,7 @@ use wal::{RecordKind, Sample, SeriesRef};
 use super::body::Body;
 use super::builder::Builder;
 use super::counters::{Miss, TemplateCounts, TemplateStats};
-use super::fragment::Place;
+use super::fragment::{Fragment, PLACE_BYTES, Place};
 use super::prover::Prover;
 use super::put;
 use crate::ack::FrameNumber;
@@ -35,9 +38,13 @@ struct Both {
 
 impl Both {
     fn new(bytes_max: usize, series: u32) -> Self {
+        Self::in_dir(&std::env::temp_dir(), bytes_max, series)
+    }
+
+    fn in_dir(dir: &Path, bytes_max: usize, series: u32) -> Self {
         let stats = Arc::new(TemplateStats::default());
         Self {
-            templated: RemoteWriteV1::new().with_templates(bytes_max, Arc::clone(&stats)),
+            templated: RemoteWriteV1::new().with_templates(dir, bytes_max, Arc::clone(&stats)),
             plain: RemoteWriteV1::new(),
             stats,
             labels: (0..series).map(|number| labels(number, 0)).collect(),
@@ -67,7 +74,7 @@ impl Both {
             built: after.built - before.built,
             refused: after.refused - before.refused,
             evicted: after.evicted - before.evicted,
-            bytes: after.bytes,
+            ..after
         }
     }
 
@@ -277,9 +284,11 @@ fn an_encoder_that_ends_gives_its_bytes_back() {
     let Both {
         templated, stats, ..
     } = both;
-    assert!(stats.snapshot().bytes > 0);
+    let some = stats.snapshot();
+    assert!(some.bytes > some.file_bytes && some.file_bytes > 0);
     drop(templated);
-    assert_eq!(stats.snapshot().bytes, 0);
+    let none = stats.snapshot();
+    assert_eq!((none.bytes, none.file_bytes), (0, 0));
 }
 
 #[test]
@@ -300,15 +309,20 @@ fn a_fragment_that_says_something_else_is_refused() {
     let samples = round(1..40, 0);
     let table: Vec<_> = (0..40).map(|series| labels(series, 0)).collect();
     let labels_of = |series: SeriesRef| &*table[series.index()];
-    let right = Builder::new().build(&samples, labels_of, None).unwrap();
+    let mut builder = Builder::new();
+    let right = builder.build(&samples, labels_of, None).unwrap();
     let mut prover = Prover::default();
     let series = || samples.iter().map(|sample| sample.series);
-    assert!(prover.is_right(&right, series(), labels_of));
+    assert!(prover.is_right(right, series(), labels_of));
 
-    let mut moved = right.clone();
-    moved.places[3] = Place::new(1, 0, true);
+    let mut places: Vec<[u8; PLACE_BYTES]> = right.places.to_vec();
+    places[3] = Place::new(1, 0, true).to_bytes();
+    let moved = Fragment {
+        places: &places,
+        ..right
+    };
     assert!(
-        !prover.is_right(&moved, series(), labels_of),
+        !prover.is_right(moved, series(), labels_of),
         "a value elsewhere"
     );
     let mut plain = Vec::new();
@@ -317,25 +331,26 @@ fn a_fragment_that_says_something_else_is_refused() {
     }
     let mut refused = 0;
     for (at, bit) in (0..right.element_bytes()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
-        let mut other = right.clone();
-        other.bytes[at] ^= 1 << bit;
-        if !prover.is_right(&other, series(), labels_of) {
+        let mut bytes = right.bytes.to_vec();
+        bytes[at] ^= 1 << bit;
+        let other = Fragment {
+            bytes: &bytes,
+            ..right
+        };
+        if !prover.is_right(other, series(), labels_of) {
             refused += 1;
             continue;
         }
         // a copy of the same bytes from elsewhere
         let mut body = Body::new();
-        assert_eq!(put(&other, &samples, &mut body).unwrap(), Ok(()));
+        assert_eq!(put(other, &samples, &mut body).unwrap(), Ok(()));
         assert!(decoded(body.finish().unwrap()) == plain, "byte {at}");
     }
     assert!(refused > right.element_bytes() * 7, "{refused}");
     let mut copied = table.clone();
     copied[7] = labels(7, 1);
     let labels_of = |series: SeriesRef| &*copied[series.index()];
-    assert!(
-        !prover.is_right(&right, series(), labels_of),
-        "other labels"
-    );
+    assert!(!prover.is_right(right, series(), labels_of), "other labels");
 }
 
 /// A few targets that live through absence, churn, restarts and reuse.
