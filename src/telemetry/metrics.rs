@@ -368,7 +368,11 @@ fn collect_templates(group: &mut Group<'_>, counts: &TemplateCounts) {
         counts.evicted,
     );
     let name = "penstock_shipper_template_bytes";
-    group.gauge(name, "Bytes of templates, in memory and in files", float(counts.bytes));
+    group.gauge(
+        name,
+        "Bytes of templates, in memory and in files",
+        float(counts.bytes),
+    );
     let name = "penstock_shipper_template_file_bytes";
     group.gauge(name, "Of those, in files", float(counts.file_bytes));
 }
