@@ -26,6 +26,7 @@ mod arena;
 mod clean;
 mod guard;
 mod recover;
+mod shares;
 mod walk;
 
 use std::hash::{BuildHasher, Hasher};
@@ -42,6 +43,7 @@ use foldhash::fast::RandomState;
 pub use guard::SeriesGuard;
 use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
+use shares::{SHARDS, Shares};
 
 use crate::chunk::{Chunk, walk};
 use crate::error::FullReason;
@@ -50,8 +52,6 @@ use crate::quota::Quota;
 use crate::sys::LazyArray;
 use crate::{Error, SeriesRef, SharedRandom};
 
-/// A shard doubles at once, and its readers wait meanwhile: many, so that each is small.
-const SHARDS: usize = 256;
 /// Records are written at the latest when so many bytes are staged.
 const STAGED_BYTES_MAX: usize = 1 << 20;
 
@@ -97,6 +97,7 @@ pub struct SeriesTable {
     /// Refs by the hash of their labels, which is worked out again when a shard grows: to keep it would
     /// take as much memory as the ref, twice, as tables are half empty.
     shards: Box<[CachePadded<RwLock<HashTable<SeriesRef>>>]>,
+    shares: Shares,
     series_count: AtomicUsize,
     /// Series ever defined by this process.
     defined: AtomicU64,
@@ -131,6 +132,7 @@ impl SeriesTable {
             shards: (0..SHARDS)
                 .map(|_| CachePadded::new(RwLock::new(HashTable::new())))
                 .collect(),
+            shares: Shares::new(),
             series_count: AtomicUsize::new(0),
             defined: AtomicU64::new(0),
             generation: AtomicU64::new(0),
@@ -334,7 +336,7 @@ impl SeriesTable {
     }
 
     fn shard(&self, hash: u64) -> &RwLock<HashTable<SeriesRef>> {
-        &self.shards[usize::try_from(hash >> 32).unwrap_or(0) % SHARDS]
+        &self.shards[self.shares.shard(hash)]
     }
 
     fn series_max(&self) -> u32 {
