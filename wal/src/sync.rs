@@ -44,6 +44,8 @@ use crate::store::{Shared, Stall};
 use crate::sys::RingPart;
 use crate::{Error, Mark, Position};
 
+/// `statfs`, `f_type`: ext4 and those before it (`linux/magic.h`).
+const EXT4_MAGIC: rustix::fs::FsWord = 0xef53;
 /// Between two tries of a device that fails.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -81,8 +83,9 @@ impl CommitIo for PortableIo {
 /// The io_uring engine; keeps a descriptor of the file in use.
 ///
 /// Each call is work for one of the kernel's threads, and waking that, and being woken by it, is a good
-/// part of what a commit costs. So the descriptor is one whose writes are durable when they return
-/// (`O_DSYNC`, the same as fdatasync behind each): one call and not two.
+/// part of what a commit costs. So on ext4 the descriptor is one whose writes are durable when they return
+/// (`O_DSYNC`, the same as fdatasync behind each): one call and not two. Other file systems (xfs, btrfs) take
+/// buffered writes at once, on the thread that asks, which would then wait for the device itself.
 #[derive(Debug, Default)]
 struct UringIo {
     open: Option<Writable>,
@@ -122,10 +125,14 @@ fn synced_file(file: &File) -> io::Result<File> {
 impl Writable {
     fn open(segment: &Segment) -> io::Result<Self> {
         let file = segment.file.file();
-        let synced = synced_file(file);
-        // Where there is no /proc.
-        let is_synced = synced.is_ok();
-        let file = synced.or_else(|_| file.try_clone())?;
+        let is_ext4 = rustix::fs::fstatfs(file).is_ok_and(|found| found.f_type == EXT4_MAGIC);
+        // None where there is no /proc.
+        let synced = is_ext4.then(|| synced_file(file).ok()).flatten();
+        let is_synced = synced.is_some();
+        let file = match synced {
+            Some(synced) => synced,
+            None => file.try_clone()?,
+        };
         Ok(Self {
             key: segment.key(),
             file: UringFile(tokio_uring::fs::File::from_std(file)),
