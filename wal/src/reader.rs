@@ -25,7 +25,8 @@ use crate::header::FILE_HEADER_BYTES;
 use crate::segment::Segment;
 
 const WINDOW_BYTES: usize = 1 << 20;
-const PAGE_BYTES: usize = 4096;
+/// A page of the device.
+pub(crate) const PAGE_BYTES: usize = 4096;
 /// So often a page the device refuses is asked for before it counts as lost.
 pub(crate) const READ_TRIES: u32 = 3;
 

@@ -6,9 +6,9 @@
 //! - The log goes on at a position beyond every one that was ever handed out.
 //!
 //! # Failure
-//! A segment without a readable header or frame goes to `quarantine/` unless it holds zeros only, or
-//! what the file held before it was used again; then it was prepared in advance, or creating it was
-//! interrupted, and it is removed.
+//! A segment without a readable header or frame goes to `quarantine/` unless it holds zeros only; then
+//! it was prepared in advance, or creating it was interrupted, and it is removed. Of a file that held
+//! another segment before at most [`recycle::TORN_BYTES_MAX`] are kept.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::fs::Disk;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, SEGMENT_MAGIC};
 use crate::ledger::read_whole;
 use crate::reader::{FrameReader, Look, read_header_page};
-use crate::recycle::{SPARE_EXTENSION, is_unwritten};
+use crate::recycle::{self, SPARE_EXTENSION, is_unwritten};
 use crate::segment::{Segment, Segments};
 use crate::{Error, Mark, Position, dir, quarantine};
 
@@ -94,7 +94,7 @@ pub(crate) fn recover(
                 return Err(Error::Options(text));
             }
             Err(Error::BadHeader { .. }) => {
-                set_aside(disk, &path, places, 0)?;
+                set_aside(disk, &path, places, None)?;
                 continue;
             }
             Err(e) => return Err(e),
@@ -112,21 +112,20 @@ pub(crate) fn recover(
             let found = log_end(disk, &segment)?;
             end = found.map(|found| found.position);
             let Some(found) = found else {
-                // No frame here or later knew anything in it to be durable: torn, not lost.
-                // What a recycled file holds besides was delivered long ago.
-                let from = match segment.header.is_recycled {
-                    true => usize::MAX,
-                    false => FILE_HEADER_BYTES,
-                };
-                set_aside(disk, &path, places, from)?;
+                // No frame here or later knew anything in it to be durable: torn, or the one
+                // acknowledged frame in it is rotten.
+                set_aside(disk, &path, places, Some(&segment.header))?;
                 continue;
             };
             records = records.max(Some(found.records));
             // What a killed process left in the page cache must not vanish after it was sent.
             disk.sync(&segment.file).map_err(Error::io("sync", &path))?;
             segments.insert(segment.clone());
-            // Or every crash while an endpoint is away would cost a segment's space.
-            segments.give_back_rest(&segment, found.position);
+            // Or every crash while an endpoint is away would cost a segment's space. In a recycled file
+            // what stands there may be a frame that was acknowledged and cannot be read now.
+            if !segment.header.is_recycled {
+                segments.give_back_rest(&segment, found.position);
+            }
         } else {
             segments.insert(segment);
         }
@@ -154,21 +153,28 @@ pub(crate) fn read_header(disk: &Arc<dyn Disk>, path: &Path) -> Result<Segment, 
     Ok(Segment::new(header, file))
 }
 
-/// Removes a file; what it holds from `from` on, unless that is zeros only, goes to quarantine. A file
-/// that cannot be read is left where it is.
+/// Removes a file; what it holds behind its header, or all of it if there is none, goes to quarantine
+/// unless it is zeros only. A file that cannot be read is left where it is.
 fn set_aside(
     disk: &Arc<dyn Disk>,
     path: &Path,
     places: Places<'_>,
-    from: usize,
+    header: Option<&FileHeader>,
 ) -> Result<(), Error> {
     let file = disk.open(path).map_err(Error::io("open", path))?;
-    let bytes = match read_whole(disk, &file) {
+    let mut bytes = match read_whole(disk, &file) {
         Ok(bytes) => bytes,
         Err(error) => {
             tracing::error!(path = %path.display(), %error, "cannot be read and is left alone");
             return Ok(());
         }
+    };
+    let from = match header {
+        Some(header) => {
+            bytes.truncate(recycle::written_end(header, &bytes));
+            FILE_HEADER_BYTES
+        }
+        None => 0,
     };
     let rest = bytes.get(from..).unwrap_or(&[]);
     if let Some(last) = rest.iter().rposition(|&b| b != 0) {

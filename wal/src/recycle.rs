@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use crate::Error;
 use crate::fs::{Disk, DiskFile};
 use crate::header::{FILE_HEADER_BYTES, FileHeader};
-use crate::reader::read_pages;
+use crate::reader::{PAGE_BYTES, read_pages};
 
 /// Extension of the file that waits.
 pub(crate) const SPARE_EXTENSION: &str = "spare";
@@ -32,6 +32,10 @@ pub(crate) const SPARE_EXTENSION: &str = "spare";
 /// So much behind the header is zeros in a recycled file that was never written to: more than one page, so
 /// that one the device refuses, or has lost, does not make a file with frames an empty one.
 const ERASED_BYTES: u64 = 64 << 10;
+
+/// At most so much of what stands behind the last frame of a log is looked at, or kept, as what an
+/// interrupted run wrote.
+pub(crate) const TORN_BYTES_MAX: u64 = 1 << 20;
 
 /// The file that waits to become the next segment.
 #[derive(Debug, Default)]
@@ -115,6 +119,21 @@ fn erased_end(header: &FileHeader) -> usize {
     usize::try_from(end.min(header.file_bytes)).unwrap_or(usize::MAX)
 }
 
+/// Where in a file without a readable frame ends what may have been written since it got its header.
+pub(crate) fn written_end(header: &FileHeader, bytes: &[u8]) -> usize {
+    if !header.is_recycled {
+        return bytes.len();
+    }
+    let erased = bytes.len().min(erased_end(header));
+    let last_page = erased.saturating_sub(PAGE_BYTES)..erased;
+    if bytes[last_page].iter().all(|&byte| byte == 0) {
+        return erased;
+    }
+    // Written over the zeros and on: how far is not known.
+    let most = FILE_HEADER_BYTES as u64 + TORN_BYTES_MAX;
+    bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX))
+}
+
 /// Whether nothing was ever written behind the header of this file. What cannot be told is "no".
 pub(crate) fn is_unwritten(disk: &Arc<dyn Disk>, file: &DiskFile, header: &FileHeader) -> bool {
     let from = FILE_HEADER_BYTES as u64;
@@ -128,5 +147,37 @@ pub(crate) fn is_unwritten(disk: &Arc<dyn Disk>, file: &DiskFile, header: &FileH
             bytes == whole && unreadable.is_empty() && erased.iter().all(|&byte| byte == 0)
         }
         Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header::SEGMENT_MAGIC;
+
+    #[test]
+    fn what_was_written_over_the_zeros_is_kept_up_to_a_limit() {
+        let mut header = FileHeader {
+            magic: SEGMENT_MAGIC,
+            generation: 0,
+            id: 7,
+            file_bytes: 4 << 20,
+            salt: 3,
+            previous_end: 0,
+            created_ms: 0,
+            records_before: 0,
+            is_recycled: true,
+        };
+        let mut bytes = vec![9; 4 << 20];
+        let erased = FILE_HEADER_BYTES..FILE_HEADER_BYTES + (64 << 10);
+        bytes[erased.clone()].fill(0);
+        bytes[FILE_HEADER_BYTES] = 1;
+        assert_eq!(written_end(&header, &bytes), erased.end);
+        // Into the last page of the zeros.
+        bytes[erased.end - 1] = 1;
+        assert_eq!(written_end(&header, &bytes), FILE_HEADER_BYTES + (1 << 20));
+        assert_eq!(written_end(&header, &bytes[..100_000]), 100_000);
+        header.is_recycled = false;
+        assert_eq!(written_end(&header, &bytes), bytes.len());
     }
 }

@@ -276,8 +276,9 @@ impl Segments {
         bytes
     }
 
-    /// Gives back the space behind `end`, where this file's last frame ends and nothing was ever
-    /// written, or only what is of an older segment.
+    /// Gives back the space behind `end`, where this file's last frame ends, if nothing was ever written
+    /// there. Of a recycled file that cannot be told from what is there: who calls must know that
+    /// everything behind `end` is of an older segment.
     pub(crate) fn give_back_rest(&self, segment: &Arc<Segment>, end: Position) {
         let from = segment.offset_of(end).next_multiple_of(PAGE_BYTES);
         let to = segment.header.file_bytes;

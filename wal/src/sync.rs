@@ -122,21 +122,26 @@ fn synced_file(file: &File) -> io::Result<File> {
         .open(itself)
 }
 
+/// Whether a write to this descriptor is durable when it returns. Asked of the system: an acknowledgement
+/// depends on it.
+fn is_synced(file: &File) -> bool {
+    rustix::fs::fcntl_getfl(file).is_ok_and(|flags| flags.contains(OFlags::DSYNC))
+}
+
 impl Writable {
     fn open(segment: &Segment) -> io::Result<Self> {
         let file = segment.file.file();
         let is_ext4 = rustix::fs::fstatfs(file).is_ok_and(|found| found.f_type == EXT4_MAGIC);
         // None where there is no /proc.
         let synced = is_ext4.then(|| synced_file(file).ok()).flatten();
-        let is_synced = synced.is_some();
         let file = match synced {
             Some(synced) => synced,
             None => file.try_clone()?,
         };
         Ok(Self {
             key: segment.key(),
+            is_synced: is_synced(&file),
             file: UringFile(tokio_uring::fs::File::from_std(file)),
-            is_synced,
         })
     }
 }
@@ -458,5 +463,18 @@ impl Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         self.shared.committer_ended();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_durable_writes_gets_them_and_nobody_else() {
+        let file = tempfile::tempfile().unwrap();
+        assert!(is_synced(&synced_file(&file).unwrap()));
+        assert!(!is_synced(&file));
+        assert!(!is_synced(&file.try_clone().unwrap()));
     }
 }

@@ -1,11 +1,13 @@
 //! Segment files that become the next ones: when, when not, and that what they held is never read again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::common::{HastyDisk, ack_all, define, open, options, read_all, scratch};
+use wal::fs::SystemDisk;
 use wal::inspect::{Event, StoreView, first_problem};
 use wal::{Endpoint, RawRecord, RecordKind, Sample, SeriesRef, Store, StoreOptions, Tail, Writer};
 
@@ -260,4 +262,81 @@ fn without_room_for_another_segment_none_is_kept() {
     limits(driven.store.disk_bytes().0 + SEGMENT_BYTES - 1);
     driven.store.keep();
     assert!(files(dir.path(), "spare").is_empty());
+}
+
+/// Kills a store whose newest segment is a recycled one with so many frames, flips a byte of the last frame,
+/// and opens it again: the directory, the file, and the frame's bytes as they were then.
+fn rotten_end(frames: usize, at: u64) -> (tempfile::TempDir, String, u64, Vec<u8>) {
+    let dir = scratch();
+    // One that gives space back.
+    let mut driven = Driven::open(dir.path(), options(Arc::new(SystemDisk)));
+    while driven
+        .store
+        .stats()
+        .segments_recycled
+        .load(Ordering::Relaxed)
+        < 4
+    {
+        driven.rounds(1);
+    }
+    // The segments prepared since are recycled ones too.
+    let id = driven.endpoint.mark().position.get() / SEGMENT_BYTES;
+    let mut in_it = 0;
+    while in_it < frames {
+        driven.append();
+        let end = driven.store.durable().position();
+        in_it += usize::from(end.get() / SEGMENT_BYTES > id);
+    }
+    let mut tail = driven.store.endpoint("new").unwrap().tail();
+    let mut last = 0..0;
+    while let Some(frame) = tail.next().unwrap() {
+        last = frame.position().get()..frame.end().get();
+    }
+    let name = format!("{:08}.seg", last.start / SEGMENT_BYTES);
+    let killed = copy(dir.path());
+    let path = killed.path().join("segments").join(&name);
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
+    let offset = last.start % SEGMENT_BYTES;
+    let mut bytes = vec![0; usize::try_from(last.end - last.start).unwrap()];
+    file.read_exact_at(&mut bytes, offset).unwrap();
+    let flipped = usize::try_from(at).unwrap();
+    bytes[flipped] ^= 4;
+    file.write_all_at(&bytes[flipped..=flipped], offset + at)
+        .unwrap();
+    let mut header = [0; 68];
+    file.read_exact_at(&mut header, 0).unwrap();
+    assert_eq!(header[64], 1, "{name} is a recycled one");
+    drop(Store::open(killed.path(), options(Arc::new(SystemDisk))).unwrap());
+    (killed, name, offset, bytes)
+}
+
+#[test]
+fn what_cannot_be_read_at_the_end_stays_where_it_is() {
+    for at in [12, 300] {
+        let (dir, name, offset, bytes) = rotten_end(3, at);
+        let file = std::fs::File::open(dir.path().join("segments").join(name)).unwrap();
+        let mut found = vec![0; bytes.len()];
+        file.read_exact_at(&mut found, offset).unwrap();
+        assert!(found == bytes, "byte {at}");
+    }
+}
+
+#[test]
+fn a_segment_of_which_nothing_can_be_read_is_kept_aside() {
+    for at in [12, 300] {
+        let (dir, name, offset, bytes) = rotten_end(1, at);
+        assert!(!files(dir.path(), "seg").contains_key(&name));
+        let kept = std::fs::read_dir(dir.path().join("quarantine")).unwrap();
+        let kept: Vec<_> = kept.map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(kept.len(), 1);
+        let kept = std::fs::read(&kept[0]).unwrap();
+        let offset = usize::try_from(offset).unwrap();
+        // What a frame is padded with is not told from the zeros behind it.
+        let written = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+        assert!(kept[offset..] == bytes[..written], "byte {at}");
+    }
 }

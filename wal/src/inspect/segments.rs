@@ -14,7 +14,7 @@ use crate::fs::Disk;
 use crate::header::{FILE_HEADER_BYTES, FileHeader, HEADER_COPY_BYTES, SEGMENT_MAGIC};
 use crate::reader::{FrameReader, read_pages};
 use crate::recover::log_end;
-use crate::recycle::is_unwritten;
+use crate::recycle::{TORN_BYTES_MAX, is_unwritten};
 use crate::segment::{FileKey, Segment};
 use crate::{Error, Mark, Position, dir};
 
@@ -24,8 +24,6 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 const ID_MAX: u64 = 1 << 32;
 /// A header that does not check is read again: the live process may have been writing it.
 const HEADER_READS_MAX: usize = 3;
-/// How far behind the end of the log something torn is looked for.
-const TORN_BYTES_MAX: u64 = 1 << 20;
 
 /// One segment file of a view.
 #[derive(Clone, Debug)]
