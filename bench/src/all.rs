@@ -14,12 +14,13 @@ use wal::SystemClock;
 use crate::table::print;
 
 /// Names of results, and the commands with arguments; together about 20 minutes.
-const RUNS: [(&str, &str); 13] = [
+const RUNS: [(&str, &str); 14] = [
     ("ingest", "ingest --seconds 6"),
     ("ingest-v2", "ingest --v2 --sizes 100000 --seconds 6"),
     ("ship", "ship --seconds 8"),
     ("ship-1m", "e2e --series 1000000 --seconds 8"),
     ("compare", "compare --seconds 10"),
+    ("compare-16", "compare --connections 16 --seconds 10"),
     ("latency", "latency --others --seconds 10"),
     ("cores", "cores --seconds 6"),
     ("memory", "memory"),

@@ -70,7 +70,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let ours = Program::penstock(options.agent.as_deref(), true)?;
     print("the device ...");
     pin_to(SUBJECT_CORE)?;
-    let device = sync_times(common, &SystemClock::shared())?;
+    let clock = SystemClock::shared();
+    let device = sync_times(common, &clock, Tact::OneAfterTheOther)?;
+    let paced = sync_times(common, &clock, Tact::Rate(Rate::steady(options.rate)))?;
     pin_to(LOAD_CORE)?;
     let fleet = Fleet::in_order(common.series)?;
     let mut acks = Vec::new();
@@ -101,7 +103,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let tables = [
         goals(&device, &acks, &ages),
-        ack_table(&device, &acks),
+        ack_table(
+            [("device", &device), ("device, at the rate", &paced)],
+            &acks,
+        ),
         age_table(&ages),
     ];
     publish("Latency below saturation", &notes, &tables, common.out())
@@ -120,7 +125,9 @@ impl Options {
                 FILES_WARM_UP.as_secs()
             ),
             format!(
-                "device: {} KiB written into an allocated file, then fdatasync, on the same filesystem just before",
+                "device: {} KiB written into an allocated file, then fdatasync, on the same filesystem and core just \
+                 before, one after the other; and at the rate of the requests, from when each was due: what the \
+                 machine does besides is in that as it is in the acks",
                 WRITE_BYTES >> 10
             ),
             format!(
@@ -132,11 +139,24 @@ impl Options {
     }
 }
 
+/// When the device gets its next write.
+#[derive(Clone, Copy)]
+enum Tact {
+    /// When the one before is done.
+    OneAfterTheOther,
+    /// When a request would be due; the times count from then.
+    Rate(Rate),
+}
+
 /// How long the device takes for a write and its sync, sorted.
-fn sync_times(common: &Common, clock: &SharedClock) -> Result<Vec<Duration>> {
+fn sync_times(common: &Common, clock: &SharedClock, tact: Tact) -> Result<Vec<Duration>> {
     let dir = common.scratch()?;
     let bytes = vec![0x5a; WRITE_BYTES];
-    let end = clock.monotonic() + common.duration() / 3;
+    let start = clock.monotonic();
+    let end = match tact {
+        Tact::OneAfterTheOther => start + common.duration() / 3,
+        Tact::Rate(_) => start + common.duration(),
+    };
     let mut times = Vec::new();
     for number in 0.. {
         let path = dir.path().join(format!("{number}"));
@@ -144,8 +164,14 @@ fn sync_times(common: &Common, clock: &SharedClock) -> Result<Vec<Duration>> {
         let file_bytes = WRITES_PER_FILE * WRITE_BYTES as u64;
         fallocate(&file, FallocateFlags::empty(), 0, file_bytes).context("allocate a file")?;
         file.sync_all()?;
+        let first = clock.monotonic();
         for write in 0..WRITES_PER_FILE {
-            let began = clock.monotonic();
+            let mut began = clock.monotonic();
+            if let Tact::Rate(rate) = tact {
+                let due = first + rate.due(write);
+                std::thread::sleep(due.saturating_sub(began));
+                began = due;
+            }
             file.write_all_at(&bytes, write * WRITE_BYTES as u64)?;
             file.sync_data()?;
             let now = clock.monotonic();
@@ -245,7 +271,7 @@ fn percentiles(sorted: &[Duration]) -> impl Iterator<Item = String> {
         .into_iter()
 }
 
-fn ack_table(device: &[Duration], acks: &[(usize, Brought)]) -> Table {
+fn ack_table(devices: [(&str, &[Duration]); 2], acks: &[(usize, Brought)]) -> Table {
     let mut table = Table::new([
         "ack",
         "p50",
@@ -260,11 +286,9 @@ fn ack_table(device: &[Duration], acks: &[(usize, Brought)]) -> Table {
         let cells = [name].into_iter().chain(percentiles(sorted)).chain(others);
         table.row(cells.chain([count]).collect());
     };
-    row(
-        "device".to_owned(),
-        device,
-        ["-".to_owned(), "-".to_owned()],
-    );
+    for (name, times) in devices {
+        row(name.to_owned(), times, ["-".to_owned(), "-".to_owned()]);
+    }
     for (connections, brought) in acks {
         let others = [&brought.answers, &brought.woken_late];
         let others = others.map(|times| millis(percentile(times, 99)));
@@ -312,7 +336,9 @@ mod tests {
             out: None,
             dir: std::env::temp_dir(),
         };
-        let times = sync_times(&common, &SystemClock::shared()).unwrap();
-        assert_eq!(times.len(), 1);
+        for tact in [Tact::OneAfterTheOther, Tact::Rate(Rate::steady(200.0))] {
+            let times = sync_times(&common, &SystemClock::shared(), tact).unwrap();
+            assert_eq!(times.len(), 1);
+        }
     }
 }

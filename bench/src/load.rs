@@ -71,7 +71,7 @@ impl Rate {
     }
 
     /// When the request is due, counted from the first.
-    fn due(&self, request: u64) -> Duration {
+    pub(crate) fn due(&self, request: u64) -> Duration {
         Duration::from_secs_f64(float(request) / self.requests_per_second)
     }
 

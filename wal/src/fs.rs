@@ -14,8 +14,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
+
+/// The page cache keeps files in folios of at most so much (2 MiB on x86-64, twice that for good measure).
+const FOLIO_BYTES_MAX: u64 = 4 << 20;
 
 /// An open file that knows its path.
 #[derive(Debug)]
@@ -112,7 +115,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     }
 
     /// The first place from `from` on that may hold something other than zeros; none if there is
-    /// nothing but zeros. A disk that cannot tell answers `from`.
+    /// nothing but zeros. A disk that cannot tell answers `from`. What is in memory of the file from there
+    /// on, and of the little before it, may have to be read again.
     ///
     /// # Errors
     /// What the system said.
@@ -203,6 +207,10 @@ impl Disk for SystemDisk {
     }
 
     fn next_data(&self, file: &DiskFile, from: u64) -> io::Result<Option<u64>> {
+        // Zeros that were read, or read ahead, where nothing was ever written count as data while they are
+        // in memory (ext4, xfs). One folio of them may begin before `from`.
+        let cached = from.saturating_sub(FOLIO_BYTES_MAX);
+        rustix::fs::fadvise(&file.file, cached, None, Advice::DontNeed)?;
         match rustix::fs::seek(&file.file, SeekFrom::Data(from)) {
             Ok(data) => Ok(Some(data)),
             Err(Errno::NXIO) => Ok(None),
@@ -293,5 +301,20 @@ mod tests {
         assert!(create_dirs(&above.path().join("a/b"), sync).is_err());
         let below = above.path().join("a/b").try_exists();
         assert!(!below.unwrap(), "nothing is below it");
+    }
+
+    #[test]
+    fn what_was_read_where_nothing_was_written_is_no_data() {
+        // Not in memory: it is the page cache that makes the difference.
+        let dir = tempfile::tempdir().unwrap();
+        let file = SystemDisk
+            .create(&dir.path().join("file"), 1 << 20)
+            .unwrap();
+        SystemDisk.write_all_at(&file, &[1; 5000], 0).unwrap();
+        SystemDisk.sync(&file).unwrap();
+        let mut whole = vec![1; 1 << 20];
+        SystemDisk.read_full_at(&file, &mut whole, 0).unwrap();
+        assert_eq!(SystemDisk.next_data(&file, 8192).unwrap(), None);
+        assert_eq!(SystemDisk.next_data(&file, 4096).unwrap(), Some(4096));
     }
 }
