@@ -93,6 +93,11 @@ impl SeriesRef {
         self.0 == 0
     }
 
+    /// The ref behind this one; behind the last there is none.
+    pub(crate) const fn behind(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
     /// The number as an index into per-series arrays.
     #[must_use]
     pub const fn index(self) -> usize {

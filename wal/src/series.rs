@@ -90,6 +90,7 @@ pub struct SeriesTable {
     arena: Arena,
     hasher: RandomState,
     offset: LazyArray,
+    /// The ref that followed; 0 if that was the one behind, or is not known.
     next: LazyArray,
     seen: LazyArray,
     /// The tick of now.

@@ -31,20 +31,31 @@ impl<'t> SeriesGuard<'t> {
         }
     }
 
-    /// The series that followed `after` last time, or [`SeriesRef::NONE`]: only a guess, to be
+    /// The series that followed `after` last time, or the ref behind it: only a guess, to be
     /// [confirmed](Self::confirm) once its labels were compared.
     #[inline]
     #[must_use]
     pub fn predicted(&self, after: SeriesRef) -> SeriesRef {
         let next = self.table.next.as_slice().get(after.index());
-        SeriesRef::new(next.map_or(0, |next| next.load(Ordering::Relaxed)))
+        match next.map_or(0, |next| next.load(Ordering::Relaxed)) {
+            0 => after.behind(),
+            next => SeriesRef::new(next),
+        }
     }
 
-    /// Remembers that `next` followed `after`.
+    /// Remembers that `next` followed `after`. Takes memory only where that is not the ref behind it:
+    /// series are mostly sent in the order in which they came first.
     #[inline]
     pub fn learn(&self, after: SeriesRef, next: SeriesRef) {
         if let Some(slot) = self.table.next.as_slice().get(after.index()) {
-            slot.store(next.get(), Ordering::Relaxed);
+            let next = if next == after.behind() {
+                0
+            } else {
+                next.get()
+            };
+            if slot.load(Ordering::Relaxed) != next {
+                slot.store(next, Ordering::Relaxed);
+            }
         }
     }
 

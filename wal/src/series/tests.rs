@@ -56,6 +56,34 @@ fn refs_survive_a_restart_across_chunks() {
 }
 
 #[test]
+fn what_followed_is_remembered_and_else_it_is_the_ref_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = open(dir.path());
+    let guard = table.guard();
+    let [a, b, c] = [1, 2, 3].map(SeriesRef::new);
+    assert_eq!(guard.predicted(SeriesRef::NONE), a);
+    assert_eq!(guard.predicted(a), b);
+    guard.learn(a, c);
+    assert_eq!(guard.predicted(a), c);
+    guard.learn(a, a);
+    assert_eq!(guard.predicted(a), a);
+    guard.learn(a, b);
+    assert_eq!(guard.predicted(a), b);
+    let stored = table.next.as_slice()[a.index()].load(Ordering::Relaxed);
+    assert_eq!(stored, 0, "takes no memory");
+    // Beyond all there can be: a guess, of no labels.
+    let last = SeriesRef::new(u32::MAX);
+    guard.learn(last, a);
+    assert!(guard.labels(guard.predicted(last)).is_empty());
+    assert!(
+        guard
+            .labels(guard.predicted(SeriesRef::new(10_000)))
+            .is_empty()
+    );
+    assert!(!guard.confirm(guard.predicted(a)), "not defined yet");
+}
+
+#[test]
 fn a_new_series_twice_in_one_call_gets_one_ref() {
     let dir = tempfile::tempdir().unwrap();
     let table = open(dir.path());
