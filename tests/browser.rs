@@ -105,11 +105,12 @@ prometheus.remote_write "out" {{
 /// An agent with two sinks, under load, and a browser.
 struct Scene {
     browser: Browser,
-    sender: Sender,
+    /// Until the load is ended.
+    sender: Option<Sender>,
     agent: Agent,
-    primary: Sink,
+    _primary: Sink,
     archive: Sink,
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl Scene {
@@ -120,11 +121,11 @@ impl Scene {
         let sender = Sender::start_paced(agent.port, "browser", PACE);
         Self {
             browser: Browser::start(dir.path()),
-            sender,
+            sender: Some(sender),
             agent,
-            primary,
+            _primary: primary,
             archive,
-            dir,
+            _dir: dir,
         }
     }
 
@@ -157,13 +158,24 @@ impl Scene {
         self.browser.until(&format!("{name}: {what}"), &script);
     }
 
+    /// Samples acknowledged so far.
+    fn acked(&self) -> i64 {
+        self.sender.as_ref().unwrap().acked()
+    }
+
+    /// Nothing more is sent; something was acknowledged until then.
+    fn end_load(&mut self) {
+        assert!(self.acked() > 0);
+        self.sender.take().unwrap().stop();
+    }
+
     /// The end of every test: nothing went wrong where nobody looked.
     fn end(mut self) {
         let said: Vec<String> = self.browser.console();
         assert!(said.is_empty(), "the console has {said:#?}");
-        assert!(self.sender.acked() > 0);
-        drop(self.browser);
-        self.sender.stop();
+        if self.sender.is_some() {
+            self.end_load();
+        }
     }
 }
 
@@ -278,19 +290,10 @@ fn rates_on_the_edges_follow_the_load() {
         .run("return document.querySelector('.graph .edge-rate').textContent");
     let other = format!("{edges} return rates[0] !== {before}");
     scene.browser.until("a rate changes", &other);
-    let Scene {
-        mut browser,
-        sender,
-        agent,
-        primary,
-        archive,
-        dir,
-    } = scene;
-    sender.stop();
+    scene.end_load();
     let at_rest = format!("{edges} return rates.every((rate) => !/[1-9]/.test(rate))");
-    browser.until("nothing flows", &at_rest);
-    assert_eq!(browser.console(), Vec::<String>::new());
-    drop((browser, agent, primary, archive, dir));
+    scene.browser.until("nothing flows", &at_rest);
+    scene.end();
 }
 
 #[test]
@@ -334,27 +337,18 @@ fn an_outage_is_seen_from_its_beginning_to_its_end() {
 
     // Nothing more comes, and it takes what there is slowly, a thousand a second: there is time to see
     // an end coming.
-    let Scene {
-        mut browser,
-        sender,
-        agent,
-        primary,
-        archive,
-        dir,
-    } = scene;
-    sender.stop();
-    archive.delay(Duration::from_millis(200));
-    archive.come_back();
+    scene.end_load();
+    scene.archive.delay(Duration::from_millis(200));
+    scene.archive.come_back();
     let words = "document.querySelector('[data-endpoint=\"archive\"] .endpoint-words').textContent";
     let in_sight = format!("return {words}.includes('empty in about')");
-    browser.until("an end is in sight", &in_sight);
-    archive.delay(Duration::ZERO);
+    scene.browser.until("an end is in sight", &in_sight);
+    scene.archive.delay(Duration::ZERO);
     let zero = "return [...document.querySelectorAll('[data-endpoint]')].every((panel) =>
         panel.querySelector('.figure-value').title === '0'
         && panel.querySelector('.ledger-verdict').textContent.endsWith('adds up'))";
-    browser.until("nothing is left, and it adds up", zero);
-    assert_eq!(browser.console(), Vec::<String>::new());
-    drop((browser, agent, primary, archive, dir));
+    scene.browser.until("nothing is left, and it adds up", zero);
+    scene.end();
 }
 
 #[test]
@@ -372,8 +366,7 @@ fn a_lost_agent_is_said_and_found_again() {
     let said = scene.browser.console();
     let is_ours = |line: &&String| !line.contains("net::ERR_");
     assert_eq!(said.iter().find(is_ours), None);
-    assert!(scene.sender.acked() > 0);
-    scene.sender.stop();
+    scene.end_load();
 }
 
 #[test]
@@ -404,8 +397,8 @@ fn what_passes_a_component_is_seen_filtered_and_paused() {
     let count = "return document.querySelectorAll('.lines li').length";
     // What had come when it was paused may still be drawn; nothing that comes later is.
     let until_passed = |scene: &Scene| {
-        let acked = scene.sender.acked();
-        eventually(PATIENCE, || match scene.sender.acked() - acked {
+        let acked = scene.acked();
+        eventually(PATIENCE, || match scene.acked() - acked {
             20.. => Ok(()),
             passed => Err(format!("{passed} requests passed")),
         });

@@ -11,6 +11,7 @@
 //! # Limits
 //! - [`TIME_MAX`] and [`FETCH_BYTES_MAX`] of a look, `TEXT_BYTES_MAX` of all texts, `FILES_MAX` files.
 
+mod allowance;
 mod http;
 mod local;
 mod remote;

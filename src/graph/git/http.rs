@@ -3,9 +3,6 @@
 //! # Invariants
 //! - The login goes to the server that was configured and to no other.
 //!
-//! # Failure
-//! - The first failure is kept: what the protocol makes of it says less.
-//!
 //! # Limits
 //! - All requests of a look share one deadline and [`FETCH_BYTES_MAX`]; a request is held in memory, it is
 //!   names and ids; an answer is read as it comes.
@@ -25,8 +22,8 @@ use reqwest::Url;
 use shipper::fetch::{Answer, Request};
 use shipper::{Auth, HttpOptions};
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::Instant;
 
+use super::allowance::Allowance;
 use super::{FETCH_BYTES_MAX, Place};
 
 /// What all requests of a look have in common.
@@ -35,13 +32,7 @@ pub(super) struct Client {
     /// What was configured, user and password included.
     login: Url,
     http: HttpOptions,
-    deadline: Instant,
-    state: Mutex<State>,
-}
-
-struct State {
-    bytes_left: u64,
-    problem: Option<String>,
+    pub(super) allowance: Allowance,
 }
 
 impl Client {
@@ -51,23 +42,8 @@ impl Client {
             runtime: runtime.map_err(|error| format!("start a runtime: {error}"))?,
             login: place.login.clone(),
             http: place.http.clone(),
-            deadline: Instant::now() + place.time_max,
-            state: Mutex::new(State {
-                bytes_left: FETCH_BYTES_MAX,
-                problem: None,
-            }),
+            allowance: Allowance::new(place.time_max),
         }))
-    }
-
-    /// What failed first.
-    pub(super) fn problem(&self) -> Option<String> {
-        self.state.lock().problem.clone()
-    }
-
-    fn failed(&self, problem: String) -> io::Error {
-        let mut state = self.state.lock();
-        let first = state.problem.get_or_insert(problem);
-        io::Error::other(first.clone())
     }
 
     /// Credentials for requests to the server that was configured.
@@ -88,9 +64,9 @@ impl Client {
     fn send(&self, asked: &Asked) -> io::Result<Answer> {
         let (url, http) = self
             .logged_in(&asked.url)
-            .map_err(|problem| self.failed(problem))?;
+            .map_err(|problem| self.allowance.failed(problem))?;
         let body = String::from_utf8(asked.body.clone());
-        let body = body.map_err(|_| self.failed("a request is not text".to_owned()))?;
+        let body = body.map_err(|_| self.allowance.failed("a request is not text".to_owned()))?;
         let headers = asked
             .headers
             .iter()
@@ -100,40 +76,30 @@ impl Client {
             method: asked.method,
             headers: headers.collect(),
             body,
-            timeout: self.deadline.saturating_duration_since(Instant::now()),
+            timeout: self.allowance.time(),
             http: &http,
             unix_socket: None,
             answer_bytes_max: FETCH_BYTES_MAX,
         };
         let answer = self.runtime.block_on(shipper::fetch::open(&request));
-        answer.map_err(|problem| self.failed(problem))
+        answer.map_err(|problem| self.allowance.failed(problem))
     }
 
     /// More of an answer; empty at its end.
     fn chunk(&self, answer: &mut Answer) -> io::Result<Bytes> {
-        let chunk = self.runtime.block_on(async {
-            let next = async {
-                // An empty one is not the end.
-                while let Some(chunk) = answer.chunk().await? {
-                    if !chunk.is_empty() {
-                        return Ok(chunk);
-                    }
+        let next = async {
+            // An empty one is not the end.
+            while let Some(chunk) = answer.chunk().await? {
+                if !chunk.is_empty() {
+                    return Ok(chunk);
                 }
-                Ok(Bytes::new())
-            };
-            let timed_out = |_| Err("operation timed out".to_owned());
-            tokio::time::timeout_at(self.deadline, next)
-                .await
-                .unwrap_or_else(timed_out)
-        });
-        let chunk = chunk.map_err(|problem| self.failed(problem))?;
-        let left = self.state.lock().bytes_left.checked_sub(chunk.len() as u64);
-        let Some(left) = left else {
-            return Err(self.failed(format!(
-                "the revision has more than {FETCH_BYTES_MAX} bytes"
-            )));
+            }
+            Ok(Bytes::new())
         };
-        self.state.lock().bytes_left = left;
+        let allowance = &self.allowance;
+        let chunk = self.runtime.block_on(allowance.in_time(next))?;
+        let chunk = chunk.map_err(|problem| allowance.failed(problem))?;
+        allowance.take(chunk.len())?;
         Ok(chunk)
     }
 }

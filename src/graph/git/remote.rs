@@ -45,8 +45,8 @@ impl Client {
     /// What failed first.
     fn problem(&self) -> Option<String> {
         match self {
-            Self::Http(client) => client.problem(),
-            Self::Ssh(client) => client.problem(),
+            Self::Http(client) => client.allowance.problem(),
+            Self::Ssh(client) => client.allowance.problem(),
         }
     }
 

@@ -13,7 +13,7 @@
 //! - What `ssh` says is the problem where the other side said nothing.
 //!
 //! # Limits
-//! - All of a look has one deadline and [`FETCH_BYTES_MAX`]; of what `ssh` says the last [`SAID_BYTES_MAX`]
+//! - All of a look has one deadline and [`super::FETCH_BYTES_MAX`]; of what `ssh` says the last [`SAID_BYTES_MAX`]
 //!   bytes are kept. It is killed when the look ends.
 
 use std::fs::OpenOptions;
@@ -33,9 +33,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
 
-use super::{FETCH_BYTES_MAX, TIME_MAX};
+use super::TIME_MAX;
+use super::allowance::Allowance;
 use crate::component::{GitLogin, SshKey};
 
 /// Of what `ssh` says: why it failed is at the end.
@@ -140,15 +140,9 @@ pub(super) struct Client {
     environment: Vec<(&'static str, String)>,
     path: String,
     url: String,
-    deadline: Instant,
-    state: Mutex<State>,
+    pub(super) allowance: Allowance,
     /// Dropped last: nothing runs any more that reads it.
     _files: Option<KeyFiles>,
-}
-
-struct State {
-    bytes_left: u64,
-    problem: Option<String>,
 }
 
 impl Client {
@@ -175,24 +169,9 @@ impl Client {
             environment,
             path: place.path.clone(),
             url: place.shown.clone(),
-            deadline: Instant::now() + place.time_max,
-            state: Mutex::new(State {
-                bytes_left: FETCH_BYTES_MAX,
-                problem: None,
-            }),
+            allowance: Allowance::new(place.time_max),
             _files: files,
         }))
-    }
-
-    /// What failed first.
-    pub(super) fn problem(&self) -> Option<String> {
-        self.state.lock().problem.clone()
-    }
-
-    fn failed(&self, problem: String) -> io::Error {
-        let mut state = self.state.lock();
-        let first = state.problem.get_or_insert(problem);
-        io::Error::other(first.clone())
     }
 
     /// A connection. `ssh` runs as long as it is there.
@@ -364,20 +343,17 @@ impl Session {
             return Ok(());
         };
         let ended = async { (running.child.wait().await, running.said.await) };
-        let ended = self
-            .client
-            .runtime
-            .block_on(async { timeout_at(self.client.deadline, ended).await });
-        let Ok((status, said)) = ended else {
-            return Err(self.client.failed("operation timed out".to_owned()));
-        };
+        let Client {
+            runtime, allowance, ..
+        } = &*self.client;
+        let (status, said) = runtime.block_on(allowance.in_time(ended))?;
         let status = status?;
         // 255 is its own; any other number is that of the program over there, which may have told by itself.
         if status.success() || (has_heard && status.code() != Some(255)) {
             return Ok(());
         }
         let said = said.unwrap_or_default();
-        Err(self.client.failed(match said.is_empty() {
+        Err(allowance.failed(match said.is_empty() {
             true => format!("ssh ended with {status}"),
             // Some of what it says begins with its name already.
             false => format!("ssh: {}", said.trim_start_matches("ssh: ")),
@@ -421,23 +397,14 @@ struct From {
 impl Read for From {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let client = &self.session.client;
-        let read = async { timeout_at(client.deadline, self.output.read(into)).await };
-        let Ok(read) = client.runtime.block_on(read) else {
-            return Err(client.failed("operation timed out".to_owned()));
-        };
-        let count = read?;
+        let read = client.allowance.in_time(self.output.read(into));
+        let count = client.runtime.block_on(read)??;
         if count == 0 {
             self.session.ended(self.has_heard)?;
             return Ok(0);
         }
         self.has_heard = true;
-        let left = client.state.lock().bytes_left.checked_sub(count as u64);
-        let Some(left) = left else {
-            return Err(client.failed(format!(
-                "the revision has more than {FETCH_BYTES_MAX} bytes"
-            )));
-        };
-        client.state.lock().bytes_left = left;
+        client.allowance.take(count)?;
         Ok(count)
     }
 }
@@ -451,11 +418,8 @@ struct To {
 impl Write for To {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let client = &self.session.client;
-        let write = async { timeout_at(client.deadline, self.input.write(bytes)).await };
-        match client.runtime.block_on(write) {
-            Ok(wrote) => wrote,
-            Err(_) => Err(client.failed("operation timed out".to_owned())),
-        }
+        let write = client.allowance.in_time(self.input.write(bytes));
+        client.runtime.block_on(write)?
     }
 
     fn flush(&mut self) -> io::Result<()> {
