@@ -1,8 +1,8 @@
 //! Turns a segment file nobody needs any more into the next one: one waits, under a name of its own.
 //!
 //! A commit into space that was only taken ahead (fallocate) has the file system turn it into written
-//! space, and commit its journal for that. Into blocks that were written before it is a plain write:
-//! a quarter of the CPU time and less than half of the latency (`docs/decisions/0025`).
+//! space, and make that durable too. Into blocks that were written before it is a plain write: two
+//! thirds of the CPU time and half of the latency or less (`docs/decisions/0025`).
 //!
 //! # Invariants
 //! - Before anything in the file is overwritten the name it had is durably gone, and nobody in this
@@ -137,17 +137,15 @@ pub(crate) fn written_end(header: &FileHeader, bytes: &[u8]) -> usize {
 /// Whether nothing was ever written behind the header of this file. What cannot be told is "no".
 pub(crate) fn is_unwritten(disk: &Arc<dyn Disk>, file: &DiskFile, header: &FileHeader) -> bool {
     let from = FILE_HEADER_BYTES as u64;
-    if !header.is_recycled {
-        return matches!(disk.next_data(file, from), Ok(None));
-    }
-    let mut erased = vec![0; erased_end(header) - FILE_HEADER_BYTES];
-    let whole = erased.len();
-    match read_pages(disk, file, &mut erased, from) {
+    let mut begin = vec![0; erased_end(header) - FILE_HEADER_BYTES];
+    let whole = begin.len();
+    let is_erased = match read_pages(disk, file, &mut begin, from) {
         Ok((bytes, unreadable)) => {
-            bytes == whole && unreadable.is_empty() && erased.iter().all(|&byte| byte == 0)
+            bytes == whole && unreadable.is_empty() && begin.iter().all(|&byte| byte == 0)
         }
         Err(_) => false,
-    }
+    };
+    is_erased && (header.is_recycled || matches!(disk.next_data(file, from), Ok(None)))
 }
 
 #[cfg(test)]
