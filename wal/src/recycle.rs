@@ -151,11 +151,12 @@ pub(crate) fn is_unwritten(disk: &Arc<dyn Disk>, file: &DiskFile, header: &FileH
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chunk::create_with_header;
+    use crate::fs::SystemDisk;
     use crate::header::SEGMENT_MAGIC;
 
-    #[test]
-    fn what_was_written_over_the_zeros_is_kept_up_to_a_limit() {
-        let mut header = FileHeader {
+    fn header(is_recycled: bool) -> FileHeader {
+        FileHeader {
             magic: SEGMENT_MAGIC,
             generation: 0,
             id: 7,
@@ -164,8 +165,30 @@ mod tests {
             previous_end: 0,
             created_ms: 0,
             records_before: 0,
-            is_recycled: true,
-        };
+            is_recycled,
+        }
+    }
+
+    #[test]
+    fn a_prepared_file_is_known_though_all_of_it_was_read() {
+        // Not in memory: it is the page cache that makes the difference.
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+        let header = header(false);
+        let file = create_with_header(&disk, &dir.path().join("file"), &header).unwrap();
+        let mut whole = vec![1; 4 << 20];
+        disk.read_full_at(&file, &mut whole, 0).unwrap();
+        assert!(is_unwritten(&disk, &file, &header));
+        // Behind what is looked at first.
+        disk.write_all_at(&file, &[1], 3 << 20).unwrap();
+        assert!(!is_unwritten(&disk, &file, &header), "not yet synced");
+        disk.sync(&file).unwrap();
+        assert!(!is_unwritten(&disk, &file, &header));
+    }
+
+    #[test]
+    fn what_was_written_over_the_zeros_is_kept_up_to_a_limit() {
+        let mut header = header(true);
         let mut bytes = vec![9; 4 << 20];
         let erased = FILE_HEADER_BYTES..FILE_HEADER_BYTES + (64 << 10);
         bytes[erased.clone()].fill(0);
