@@ -187,23 +187,17 @@ impl<'s> Interner<'s> {
         let mut previous = self.before;
         for sample in &batch.samples {
             if sample.series != previous {
-                self.learn(previous, sample.series);
+                self.table.learn(previous, sample.series);
                 previous = sample.series;
             }
         }
         previous
     }
 
-    fn learn(&self, after: SeriesRef, next: SeriesRef) {
-        if self.table.predicted(after) != next {
-            self.table.learn(after, next);
-        }
-    }
-
     /// A series that was found the slow way.
     fn found(&mut self, series: SeriesRef) -> Slot {
         if let Some(previous) = self.previous {
-            self.learn(previous, series);
+            self.table.learn(previous, series);
         }
         self.previous = Some(series);
         Slot::Known(series)
