@@ -80,3 +80,26 @@ impl Allowance {
         io::Error::other(first.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_first_is_what_is_told() {
+        let allowance = Allowance::new(Duration::ZERO);
+        let half = usize::try_from(FETCH_BYTES_MAX / 2).unwrap();
+        allowance.take(half).unwrap();
+        allowance.take(half).unwrap();
+        assert_eq!(allowance.problem(), None);
+        let over = allowance.take(1).unwrap_err().to_string();
+        assert!(over.contains("bytes"), "{over}");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let late = runtime.block_on(allowance.in_time(std::future::pending::<()>()));
+        assert_eq!(late.unwrap_err().to_string(), over);
+        assert_eq!(allowance.problem(), Some(over));
+    }
+}
