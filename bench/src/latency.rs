@@ -71,8 +71,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     print("the device ...");
     pin_to(SUBJECT_CORE)?;
     let clock = SystemClock::shared();
-    let device = sync_times(common, &clock, Tact::OneAfterTheOther)?;
-    let paced = sync_times(common, &clock, Tact::Rate(Rate::steady(options.rate)))?;
+    let device = sync_times(common, &clock, None)?;
+    let paced = sync_times(common, &clock, Some(Rate::steady(options.rate)))?;
     pin_to(LOAD_CORE)?;
     let fleet = Fleet::in_order(common.series)?;
     let mut acks = Vec::new();
@@ -139,24 +139,16 @@ impl Options {
     }
 }
 
-/// When the device gets its next write.
-#[derive(Clone, Copy)]
-enum Tact {
-    /// When the one before is done.
-    OneAfterTheOther,
-    /// When a request would be due; the times count from then.
-    Rate(Rate),
-}
-
-/// How long the device takes for a write and its sync, sorted.
-fn sync_times(common: &Common, clock: &SharedClock, tact: Tact) -> Result<Vec<Duration>> {
+/// How long the device takes for a write and its sync, sorted: one after the other, or at a rate, counted
+/// from when each was due.
+fn sync_times(common: &Common, clock: &SharedClock, rate: Option<Rate>) -> Result<Vec<Duration>> {
     let dir = common.scratch()?;
     let bytes = vec![0x5a; WRITE_BYTES];
-    let start = clock.monotonic();
-    let end = match tact {
-        Tact::OneAfterTheOther => start + common.duration() / 3,
-        Tact::Rate(_) => start + common.duration(),
+    let time = match rate {
+        None => common.duration() / 3,
+        Some(_) => common.duration(),
     };
+    let end = clock.monotonic() + time;
     let mut times = Vec::new();
     for number in 0.. {
         let path = dir.path().join(format!("{number}"));
@@ -167,7 +159,7 @@ fn sync_times(common: &Common, clock: &SharedClock, tact: Tact) -> Result<Vec<Du
         let first = clock.monotonic();
         for write in 0..WRITES_PER_FILE {
             let mut began = clock.monotonic();
-            if let Tact::Rate(rate) = tact {
+            if let Some(rate) = rate {
                 let due = first + rate.due(write);
                 std::thread::sleep(due.saturating_sub(began));
                 began = due;
@@ -336,8 +328,8 @@ mod tests {
             out: None,
             dir: std::env::temp_dir(),
         };
-        for tact in [Tact::OneAfterTheOther, Tact::Rate(Rate::steady(200.0))] {
-            let times = sync_times(&common, &SystemClock::shared(), tact).unwrap();
+        for rate in [None, Some(Rate::steady(200.0))] {
+            let times = sync_times(&common, &SystemClock::shared(), rate).unwrap();
             assert_eq!(times.len(), 1);
         }
     }
