@@ -321,8 +321,12 @@ fn clustering(
 ) -> anyhow::Result<Option<Clustering>> {
     let (own, flags) = (server.address(), &options.flags.cluster);
     let settings = cluster::Settings::of(flags, own, &about.hostname, about.started_ms)?;
-    let started = settings.map(|settings| Clustering::start(settings, clock, runtime));
-    started.transpose()
+    let storage = &options.storage_path;
+    let Some(settings) = settings else {
+        cluster::forget(storage);
+        return Ok(None);
+    };
+    Clustering::start(settings, storage, clock, runtime).map(Some)
 }
 
 /// What has numbers before anything runs.

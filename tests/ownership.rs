@@ -150,6 +150,54 @@ fn behind_a_load_balancer_nothing_is_late_and_nothing_is_lost_whoever_dies_or_co
 }
 
 #[test]
+fn what_is_held_back_is_held_back_after_a_kill_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut backend = Backend::start(Kind::Prometheus, dir.path(), "prometheus");
+    let url = backend.url();
+    let a = start(dir.path(), "a", &[], &url);
+    let b = start(dir.path(), "b", &[a.own_port], &url);
+    let mut c = start(dir.path(), "c", &[a.own_port, b.own_port], &url);
+    let until_all_known = |c: &Agent| until_known(&[("a", &a), ("b", &b), ("c", c)], PATIENCE);
+    let held = |agent: &Agent| agent.metric("penstock_cluster_held_endpoints", &[]);
+    until_all_known(&c);
+    let balancer = Balancer::start(dir.path(), &[a.port, b.port, c.port]);
+    let sender = Sender::start(balancer.port, "x");
+    until_acked(&sender, 50);
+
+    // The others have samples of its series, which they ship when it has shipped what it has.
+    c.process.kill();
+    until_known(&[("a", &a), ("b", &b)], FOUND_DEAD_WITHIN);
+    until_acked(&sender, 50);
+    assert!(held(&a) > 0.5 && held(&b) > 0.5);
+
+    // It takes more of them, which it ships when they have, and nobody can ship anything.
+    backend.kill();
+    c.restart();
+    until_all_known(&c);
+    until_acked(&sender, 50);
+    assert!(held(&c) > 0.5);
+    c.process.kill();
+    c.restart();
+    until_all_known(&c);
+    assert!(held(&c) > 0.5);
+    until_acked(&sender, 50);
+    assert!(backend.restart());
+    let expected = sender.stop();
+    for agent in [&a, &b, &c] {
+        agent.until_delivered(&url);
+        let gave_up = [("result", "gave_up")];
+        let gave_up = agent.metric("penstock_cluster_handovers_total", &gave_up);
+        assert!(gave_up.abs() < 0.5);
+    }
+    assert_same(&expected, &backend.samples());
+    let kept = dir.path().join("c/storage/cluster-handover.json");
+    eventually(PATIENCE, || match kept.try_exists().unwrap() {
+        false => Ok(()),
+        true => Err("it is still kept".to_owned()),
+    });
+}
+
+#[test]
 fn agents_that_start_at_one_time_agree_before_they_take_anything() {
     let dir = tempfile::tempdir().unwrap();
     let backend = Backend::start(Kind::Prometheus, dir.path(), "prometheus");

@@ -6,7 +6,8 @@
 //!
 //! # Order
 //! Logs are opened, and their endpoints named, before anything can be received for them; receivers change
-//! in one step (`ingest::Shards::apply`); then endpoints start; what nobody feeds any more is stopped last.
+//! in one step (`ingest::Shards::apply`); then endpoints start, which by then know what they hold back for other agents
+//! of a cluster; what nobody feeds any more is stopped last.
 //!
 //! # Invariants
 //! - What did not change is not touched: no connection closed, no request refused, no position moved.
@@ -179,6 +180,8 @@ impl Agent {
         } else {
             self.close_all_but(&there);
         }
+        // Before anything is shipped: some of it may be held back.
+        self.tell_handover(asked);
         for (id, wanted) in wanted {
             if let Some(writer) = self.writers.get_mut(&id) {
                 let failed = writer.ship(wanted, &self.ground);
@@ -189,7 +192,6 @@ impl Agent {
         if is_laid_out {
             self.leave(asked);
         }
-        self.tell_handover(asked);
         self.ground.lock_timeout = Duration::ZERO;
         problems
     }

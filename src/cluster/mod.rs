@@ -32,6 +32,7 @@ mod owners;
 mod settings;
 mod transport;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ use wal::SharedClock;
 
 use dial::{Dial, Lines};
 use driver::{Driver, Told};
-pub(crate) use handover::{HANDOVER_PATH, Handover, SharedLog};
+pub(crate) use handover::{HANDOVER_PATH, Handover, SharedLog, forget};
 pub(crate) use inbox::{MESSAGE_PATH, answer};
 pub(crate) use numbers::{Numbers, Way};
 pub(crate) use owners::{PARTS_PATH, take as take_part};
@@ -71,12 +72,14 @@ pub(crate) struct Clustering {
 }
 
 impl Clustering {
-    /// Joins the others, if there are any, for as long as `runtime` runs.
+    /// Joins the others, if there are any, for as long as `runtime` runs. What is to be known by the next process is
+    /// kept in `storage`.
     ///
     /// # Errors
     /// A setting cannot be used.
     pub(crate) fn start(
         settings: Settings,
+        storage: &Path,
         clock: &SharedClock,
         runtime: &Handle,
     ) -> anyhow::Result<Self> {
@@ -104,7 +107,7 @@ impl Clustering {
         let cluster = Cluster::new(&options, driver, clock.monotonic())
             .context("cannot cluster with these settings")?;
         let lines = Arc::new(Lines::new(dial, Arc::clone(clock)));
-        let own = node.0.as_str().into();
+        let own = (node.0.as_str().into(), storage);
         let handover = Handover::start(own, cluster.ownership(), lines, clock, runtime);
         let clustering = Self {
             handover,

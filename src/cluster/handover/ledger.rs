@@ -12,10 +12,11 @@
 //! - Endpoints are apart: one is held until the others' endpoints of the same name have shipped.
 //!
 //! # Failure
-//! - Another agent's view that this one never had stands for the next one both had: it has shipped more then.
+//! - Another agent's view that this one never had stands for the next one both had: it has shipped more then. So does
+//!   the first view of its next process: nothing of its log from there on is older.
 //! - Nothing moves for as long as the endpoint's patience, while it has nothing else to ship: it goes on, and what
 //!   was waited for comes late. That is counted. An agent that is gone holds its series up for so long.
-//! - A restart forgets what is held.
+//! - What is held is still held after a restart, if it was kept (`kept`); otherwise it is forgotten.
 //!
 //! # Limits
 //! - [`VIEWS_MAX`] views are remembered.
@@ -26,6 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wal::Position;
+
+mod kept;
 
 const VIEWS_MAX: usize = 64;
 
@@ -48,14 +51,31 @@ pub(super) type Report = Vec<Said>;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Said {
     pub(super) view: u64,
+    /// When the process began that had it.
+    pub(super) life: Option<Life>,
     /// Bytes before it that are not shipped, by log; none: it is not known yet.
     pub(super) left: Option<BTreeMap<String, u64>>,
     /// For whom it waits, because of this view or one before.
-    pub(super) waits_for: Names,
+    pub(super) waits_for: Awaited,
 }
 
 /// Names of agents.
 pub(super) type Names = BTreeSet<Arc<str>>;
+
+/// When a process began, in milliseconds since 1970: later ones of the same agent have a larger one.
+pub(super) type Life = u64;
+
+/// Agents, each in one of its lives.
+pub(super) type Lives = BTreeMap<Arc<str>, Life>;
+
+/// Agents that are waited for, each in the life it was in; none: nobody knows.
+pub(super) type Awaited = BTreeMap<Arc<str>, Option<Life>>;
+
+/// One more that is waited for. Of two lives the later one: everything before is waited for too.
+fn wait_for(all: &mut Awaited, name: &Arc<str>, life: Option<Life>) {
+    let known = all.entry(Arc::clone(name)).or_insert(life);
+    *known = known.zip(life).map(|(one, other)| one.max(other));
+}
 
 /// How waits have ended.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -67,7 +87,9 @@ pub(super) struct Ended {
 #[derive(Debug)]
 struct Seen {
     number: u64,
-    participants: Names,
+    /// Of this agent.
+    life: Option<Life>,
+    participants: Lives,
     /// Whether this agent has a part that it had not in the view before.
     is_new: bool,
     /// Who has to ship first.
@@ -78,20 +100,22 @@ struct Seen {
 
 impl Seen {
     /// For whom something is held.
-    fn waiting(&self) -> impl Iterator<Item = &Arc<str>> {
+    fn waiting(&self) -> impl Iterator<Item = (&Arc<str>, Option<Life>)> {
         let all = self.barriers.values();
-        all.flat_map(|barrier| barrier.waits.keys())
+        all.flat_map(|barrier| barrier.waits.iter().map(|(name, wait)| (name, wait.life)))
     }
 
     /// Waits, as long as it does, for those too for whom the others do.
-    fn wait_with(&mut self, own: &str, others: &BTreeSet<Arc<str>>, now: Duration) {
-        for name in others {
-            if **name == *own || !self.waits_for.insert(Arc::clone(name)) {
-                continue;
-            }
+    fn wait_with(&mut self, own: &str, others: &Awaited, now: Duration) {
+        for (name, life) in others.iter().filter(|(name, _)| ***name != *own) {
+            let is_more = self.waits_for.insert(Arc::clone(name));
             for barrier in self.barriers.values_mut() {
-                if !barrier.waits.is_empty() {
-                    barrier.waits.insert(Arc::clone(name), (None, now));
+                if let Some(wait) = barrier.waits.get_mut(name) {
+                    // They have worked with it until it went.
+                    wait.life = wait.life.or(*life);
+                } else if is_more && !barrier.waits.is_empty() {
+                    let wait = Wait::new(*life, now);
+                    barrier.waits.insert(Arc::clone(name), wait);
                 }
             }
         }
@@ -101,8 +125,27 @@ impl Seen {
 #[derive(Debug)]
 struct Barrier {
     at: Position,
-    /// Of each that is waited for: what it last said was left, and since when that is so.
-    waits: BTreeMap<Arc<str>, (Option<u64>, Duration)>,
+    waits: BTreeMap<Arc<str>, Wait>,
+}
+
+/// Of one that is waited for.
+#[derive(Debug)]
+struct Wait {
+    /// The life it was in; none: nobody knows.
+    life: Option<Life>,
+    /// What it last said was left, and since when that is so.
+    last: Option<u64>,
+    since: Duration,
+}
+
+impl Wait {
+    const fn new(life: Option<Life>, now: Duration) -> Self {
+        Self {
+            life,
+            last: None,
+            since: now,
+        }
+    }
 }
 
 /// What is known of views, and what is held.
@@ -141,7 +184,9 @@ impl<L: Log> Ledger<L> {
             for seen in &mut self.views {
                 let at = log.head();
                 let waits = BTreeMap::new();
-                (seen.barriers).insert(name.clone(), Barrier { at, waits });
+                // Unless the process before this one shared it.
+                let barrier = seen.barriers.entry(name.clone());
+                barrier.or_insert(Barrier { at, waits });
             }
         }
         let logs = &self.logs;
@@ -156,38 +201,41 @@ impl<L: Log> Ledger<L> {
     pub(super) fn adopt(
         &mut self,
         number: u64,
-        (participants, others): (Names, Names),
+        (participants, others): (Lives, Lives),
         now: Duration,
     ) {
         let before = self.views.back().map(|seen| &seen.participants);
-        let had_part = before.is_some_and(|before| before.contains(&self.own));
-        let is_new = !had_part && participants.contains(&self.own);
-        let mut waits_for = Names::new();
+        let had_part = before.is_some_and(|before| before.contains_key(&self.own));
+        let has_part = participants.contains_key(&self.own);
+        let is_new = !had_part && has_part;
+        let mut waits_for = Awaited::new();
         if is_new {
             // All it ever knew of: what became of their series it cannot know.
             let known = self.views.iter().flat_map(|seen| &seen.participants);
-            let known = known.chain(&participants).chain(&others);
-            waits_for.extend(known.cloned());
-        } else if let Some(before) = before.filter(|_| had_part) {
-            waits_for.extend(before.difference(&participants).cloned());
-        }
-        if !participants.contains(&self.own) {
-            waits_for.clear();
+            let known = known.chain(&others).chain(&participants);
+            waits_for.extend(known.map(|(name, life)| (Arc::clone(name), Some(*life))));
+        } else if let Some(before) = before.filter(|_| has_part) {
+            let went = before
+                .iter()
+                .filter(|(name, _)| !participants.contains_key(*name));
+            waits_for.extend(went.map(|(name, life)| (Arc::clone(name), Some(*life))));
         }
         waits_for.remove(&self.own);
         let logs = self.logs.iter().flatten();
         let barriers = logs.map(|(name, log)| {
             let waits = waits_for.iter();
-            let waits = waits.map(|name| (Arc::clone(name), (None, now))).collect();
-            let at = log.head();
+            let waits = waits.map(|(name, life)| (Arc::clone(name), Wait::new(*life, now)));
+            let (at, waits) = (log.head(), waits.collect());
             (name.clone(), Barrier { at, waits })
         });
         let barriers = barriers.collect();
+        let life = others.get(&self.own).or(participants.get(&self.own));
         self.views.push_back(Seen {
             number,
+            life: life.copied(),
             participants,
             is_new,
-            waits_for,
+            waits_for: waits_for.into_keys().collect(),
             barriers,
         });
         if self.views.len() > VIEWS_MAX {
@@ -198,12 +246,13 @@ impl<L: Log> Ledger<L> {
 
     /// Who is waited for.
     pub(super) fn waits_for(&self) -> Names {
-        self.views.iter().flat_map(Seen::waiting).cloned().collect()
+        let waiting = self.views.iter().flat_map(Seen::waiting);
+        waiting.map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// What is not shipped here, by view and log.
     pub(super) fn report(&self) -> Report {
-        let mut waits_for = Names::new();
+        let mut waits_for = Awaited::new();
         let views = self.views.iter().map(|seen| {
             let left = self.logs.as_ref().map(|logs| {
                 let barriers = seen.barriers.iter();
@@ -212,9 +261,12 @@ impl<L: Log> Ledger<L> {
                 });
                 left.collect()
             });
-            waits_for.extend(seen.waiting().cloned());
+            for (name, life) in seen.waiting() {
+                wait_for(&mut waits_for, name, life);
+            }
             Said {
                 view: seen.number,
+                life: seen.life,
                 left,
                 waits_for: waits_for.clone(),
             }
@@ -237,26 +289,36 @@ impl<L: Log> Ledger<L> {
             let later = numbers.get(at..).unwrap_or_default();
             if seen.is_new {
                 let said = reports.values().filter_map(|report| said(report, later));
-                let others = said.flat_map(|said| &said.waits_for).cloned();
-                seen.wait_with(&self.own, &others.collect(), now);
+                let mut others = Awaited::new();
+                for (name, life) in said.flat_map(|said| &said.waits_for) {
+                    wait_for(&mut others, name, *life);
+                }
+                seen.wait_with(&self.own, &others, now);
             }
             for (name, barrier) in &mut seen.barriers {
                 let Some(log) = logs.get(name) else { continue };
                 let has_own = log.left(barrier.at) > 0;
                 let before = barrier.waits.len();
                 let mut gave_up = None;
-                barrier.waits.retain(|other, (last, since)| {
-                    let said = reports.get(other).and_then(|report| said(report, later));
-                    // A log that is not there has nothing left.
-                    let left = said.and_then(|said| said.left.as_ref());
-                    let left = left.map(|left| left.get(name).copied().unwrap_or(0));
+                barrier.waits.retain(|other, wait| {
+                    let report = reports.get(other);
+                    let said = report.into_iter().flat_map(|report| {
+                        let next_life = wait.life.and_then(|life| next_life(report, life));
+                        said(report, later).into_iter().chain(next_life)
+                    });
+                    let left = said.filter_map(|said| {
+                        // A log that is not there has nothing left.
+                        let left = said.left.as_ref();
+                        left.map(|left| left.get(name).copied().unwrap_or(0))
+                    });
+                    let left = left.min();
                     if left == Some(0) {
                         return false;
                     }
-                    if has_own || left != *last {
-                        (*last, *since) = (left, now);
+                    if has_own || left != wait.last {
+                        (wait.last, wait.since) = (left, now);
                     }
-                    let is_over = now.saturating_sub(*since) >= log.patience();
+                    let is_over = now.saturating_sub(wait.since) >= log.patience();
                     if is_over {
                         gave_up = Some(Arc::clone(other));
                     }
@@ -307,6 +369,12 @@ fn said<'r>(report: &'r Report, views: &[u64]) -> Option<&'r Said> {
         newest.find(|said| said.view == *number)
     });
     found.next()
+}
+
+/// What the report says of the first view of the process after this one.
+fn next_life(report: &Report, life: Life) -> Option<&Said> {
+    let is_later = |said: &&Said| said.life.is_some_and(|of| of > life);
+    report.iter().find(is_later)
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 //! | file | turns |
 //! |---|---|
 //! | `ledger` | views and what the others say into how far endpoints ship |
+//! | `held` | what is held into a file, for the next process |
 //!
 //! # Order
 //! With each change the receivers stop taking anything, where the logs end is noted (`ledger`), and the others are
-//! asked which view they have. When all who are there have the same one, receivers go on by it.
+//! asked which view they have. When all who are there have the same one, receivers go on by it. What is held is on
+//! disk by then.
 //!
 //! # Failure
 //! - The others do not all have the same view within [`AGREE_WITHIN`]: this agent goes on by its own. Parts that are
@@ -20,14 +22,16 @@
 //! # Threads
 //! - A task of its own; the ledger has a lock that is never held over a wait.
 
+mod held;
 mod ledger;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cluster::{Moment, Ownership, State};
+use cluster::{Moment, Ownership, Peer, State};
 use http_body_util::Full;
 use hyper::{Request, StatusCode};
 use ingest::share::{Inlet, Sharing, View};
@@ -42,6 +46,8 @@ use wal::{Endpoint, Position, SharedClock, Store};
 use super::dial::Lines;
 use super::owners::{BODIES_KIB_MAX, Owners};
 use crate::server::{Answer, json as answer_json};
+use held::Held;
+pub(crate) use held::forget;
 use ledger::{Ended, Ledger, Log, Names, Report, Said};
 
 /// Where the others ask what is not shipped.
@@ -114,14 +120,24 @@ struct Present {
 
 impl Handover {
     pub(super) fn start(
-        own: Arc<str>,
+        (own, storage): (Arc<str>, &Path),
         ownership: Ownership,
         lines: Arc<Lines>,
         clock: &SharedClock,
         runtime: &Handle,
     ) -> Self {
+        let (held, kept) = Held::read(storage);
+        let now = clock.monotonic();
+        let ledger = kept.and_then(|kept| {
+            let ledger = Ledger::from_text(Arc::clone(&own), &kept, now);
+            if ledger.is_none() {
+                held.tell_unreadable("this is not what was written");
+            }
+            ledger
+        });
+        let ledger = ledger.unwrap_or_else(|| Ledger::new(Arc::clone(&own)));
         let handover = Self(Arc::new(Shared {
-            ledger: Mutex::new(Ledger::new(Arc::clone(&own))),
+            ledger: Mutex::new(ledger),
             own,
             sharing: Sharing::unknown(),
             ownership,
@@ -132,7 +148,7 @@ impl Handover {
             room: Semaphore::new(usize::try_from(BODIES_KIB_MAX).unwrap_or(usize::MAX)),
             heard: Mutex::default(),
         }));
-        runtime.spawn(handover.clone().run());
+        runtime.spawn(handover.clone().run(held));
         handover
     }
 
@@ -162,14 +178,16 @@ impl Handover {
         (drained, gave_up, ledger.held())
     }
 
-    async fn run(self) {
+    async fn run(self, mut held: Held) {
         let mut changed = self.0.ownership.changed();
         let mut present = None;
         loop {
             changed.mark_unchanged();
             let moment = self.0.ownership.moment();
             let next = self.adopt(&moment, present);
+            held.keep(self.to_text()).await;
             let is_busy = self.look(&moment, next).await;
+            held.keep(self.to_text()).await;
             present = Some(is_busy.0);
             let wait = async {
                 match is_busy.1 {
@@ -183,6 +201,11 @@ impl Handover {
                 () = wait => {}
             }
         }
+    }
+
+    /// What the next process has to know.
+    fn to_text(&self) -> Option<String> {
+        self.0.ledger.lock().to_text()
     }
 
     /// Goes over to what holds now, if that is something else than what did.
@@ -208,13 +231,9 @@ impl Handover {
             peers: None,
         };
         self.0.sharing.change(unknown, || {
-            let participants = moment.participants();
-            let participants = participants.map(|peer| Arc::clone(&peer.name)).collect();
-            let peers = moment
-                .peers
-                .iter()
-                .map(|peer| Arc::clone(&peer.name))
-                .collect();
+            let life = |peer: &Peer| (Arc::clone(&peer.name), peer.age.0);
+            let participants = moment.participants().map(life).collect();
+            let peers = moment.peers.iter().map(life).collect();
             let mut ledger = self.0.ledger.lock();
             ledger.adopt(moment.number, (participants, peers), now);
         });
@@ -312,8 +331,16 @@ impl Handover {
             self.0.heard.lock().insert(from.to_owned());
         }
         let views = report.into_iter().map(|said| {
-            let waits_for: Vec<_> = said.waits_for.iter().map(|name| &**name).collect();
-            json!({"view": format!("{:016x}", said.view), "left": said.left, "waitsFor": waits_for})
+            let waits_for: Vec<_> = said.waits_for.keys().map(|name| &**name).collect();
+            let lives = said.waits_for.iter();
+            let lives: BTreeMap<&str, _> = lives.map(|(name, life)| (&**name, life)).collect();
+            json!({
+                "view": format!("{:016x}", said.view),
+                "life": said.life,
+                "left": said.left,
+                "waitsFor": waits_for,
+                "lives": lives,
+            })
         });
         answer_json(&json!({"views": views.collect::<Vec<_>>()}))
     }
@@ -362,7 +389,12 @@ fn read(body: &[u8]) -> Option<Report> {
     let views = views.map(|view| {
         let number = u64::from_str_radix(view.get("view")?.as_str()?, 16).ok()?;
         let waits_for = view.get("waitsFor")?.as_array()?.iter();
-        let waits_for = waits_for.map(|name| Some(Arc::from(name.as_str()?)));
+        // Not said by agents of an earlier version, as the life above.
+        let life = |name: &str| view.get("lives")?.get(name)?.as_u64();
+        let waits_for = waits_for.map(|name| {
+            let name = name.as_str()?;
+            Some((Arc::from(name), life(name)))
+        });
         let left = view.get("left")?.as_object().map(|left| {
             let left = left.iter();
             let left = left.map(|(log, left)| Some((log.clone(), left.as_u64()?)));
@@ -374,6 +406,7 @@ fn read(body: &[u8]) -> Option<Report> {
         };
         Some(Said {
             view: number,
+            life: view.get("life").and_then(Value::as_u64),
             left,
             waits_for: waits_for.collect::<Option<_>>()?,
         })

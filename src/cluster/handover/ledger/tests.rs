@@ -41,10 +41,23 @@ fn names(all: &[&str]) -> Names {
     all.iter().map(|name| Arc::from(*name)).collect()
 }
 
+/// These, each in its first life.
+fn lives(all: &[&str]) -> Lives {
+    all.iter().map(|name| (Arc::from(*name), 1)).collect()
+}
+
 fn ledger(own: &str, head: u64) -> (Ledger<Fake>, Shared) {
+    ledger_after(None, own, head)
+}
+
+/// That of a process after another one, which has kept this.
+fn ledger_after(kept: Option<&str>, own: &str, head: u64) -> (Ledger<Fake>, Shared) {
     let shared = Shared::default();
     shared.lock().head = head;
-    let mut ledger = Ledger::new(own.into());
+    let mut ledger = match kept {
+        None => Ledger::new(own.into()),
+        Some(kept) => Ledger::from_text(own.into(), kept, at(0)).unwrap(),
+    };
     ledger.set_logs([("w/e".to_owned(), Fake(shared.clone()))].into());
     (ledger, shared)
 }
@@ -53,8 +66,9 @@ fn says(name: &str, views: &[(u64, u64)]) -> BTreeMap<Arc<str>, Report> {
     let views = views.iter();
     let report = views.map(|(view, left)| Said {
         view: *view,
+        life: Some(1),
         left: Some([("w/e".to_owned(), *left)].into()),
-        waits_for: Names::new(),
+        waits_for: Awaited::new(),
     });
     [(Arc::from(name), report.collect())].into()
 }
@@ -66,7 +80,7 @@ const fn at(seconds: u64) -> Duration {
 #[test]
 fn who_stays_waits_for_who_went_and_for_nobody_who_came() {
     let (mut a, log) = ledger("a", 100);
-    a.adopt(1, (names(&["a", "b"]), Names::new()), at(0));
+    a.adopt(1, (lives(&["a", "b"]), Lives::new()), at(0));
     assert_eq!(
         a.waits_for(),
         names(&["b"]),
@@ -79,14 +93,14 @@ fn who_stays_waits_for_who_went_and_for_nobody_who_came() {
     assert_eq!((log.lock().held, a.ended.drained), (None, 1));
 
     log.lock().head = 200;
-    a.adopt(2, (names(&["a", "b", "c"]), Names::new()), at(3));
+    a.adopt(2, (lives(&["a", "b", "c"]), Lives::new()), at(3));
     assert_eq!((log.lock().held, a.waits_for()), (None, Names::new()));
     log.lock().head = 300;
-    a.adopt(3, (names(&["a", "c"]), Names::new()), at(4));
+    a.adopt(3, (lives(&["a", "c"]), Lives::new()), at(4));
     assert_eq!((log.lock().held, a.waits_for()), (Some(300), names(&["b"])));
     // It is back, and has seen the view after this one only.
     log.lock().head = 400;
-    a.adopt(4, (names(&["a", "b", "c"]), Names::new()), at(5));
+    a.adopt(4, (lives(&["a", "b", "c"]), Lives::new()), at(5));
     a.heard(&says("b", &[(4, 1)]), at(6));
     assert_eq!((log.lock().held, a.held()), (Some(300), 1));
     a.heard(&says("b", &[(4, 0)]), at(7));
@@ -96,7 +110,7 @@ fn who_stays_waits_for_who_went_and_for_nobody_who_came() {
         .collect();
     assert_eq!(left, [(1, 100), (2, 200), (3, 300), (4, 400)]);
     // One that has no part in the work owns nothing, and waits for nobody.
-    a.adopt(5, (names(&["b", "c"]), Names::new()), at(8));
+    a.adopt(5, (lives(&["b", "c"]), Lives::new()), at(8));
     assert_eq!(a.waits_for(), Names::new());
     assert!(!a.is_drained());
     log.lock().shipped = 400;
@@ -106,7 +120,7 @@ fn who_stays_waits_for_who_went_and_for_nobody_who_came() {
 #[test]
 fn patience_ends_when_nothing_moves_and_nothing_else_is_to_be_shipped() {
     let (mut a, log) = ledger("a", 100);
-    a.adopt(1, (names(&["a", "b"]), Names::new()), at(0));
+    a.adopt(1, (lives(&["a", "b"]), Lives::new()), at(0));
     let nobody = BTreeMap::new();
     // It has enough to do itself.
     a.heard(&nobody, at(100));
@@ -126,7 +140,7 @@ fn patience_ends_when_nothing_moves_and_nothing_else_is_to_be_shipped() {
 #[test]
 fn logs_come_and_go() {
     let mut a: Ledger<Fake> = Ledger::new("a".into());
-    a.adopt(1, (names(&["a", "b"]), Names::new()), at(0));
+    a.adopt(1, (lives(&["a", "b"]), Lives::new()), at(0));
     assert_eq!(a.report()[0].left, None);
     assert!(!a.is_drained());
     let log = Shared::default();
@@ -135,11 +149,67 @@ fn logs_come_and_go() {
     // What it holds was there before.
     assert_eq!(a.report()[0].left.as_ref().unwrap()["w/e"], 50);
     assert_eq!(log.lock().held, None);
-    a.adopt(2, (names(&["a"]), Names::new()), at(1));
+    a.adopt(2, (lives(&["a"]), Lives::new()), at(1));
     assert_eq!(log.lock().held, Some(50));
     a.set_logs(BTreeMap::new());
     assert!((a.report().iter()).all(|said| said.left == Some(BTreeMap::new())));
     assert_eq!(a.waits_for(), Names::new(), "nothing is held");
+}
+
+#[test]
+fn what_is_held_is_held_after_a_restart_until_the_others_have_shipped() {
+    let (mut c, log) = ledger("c", 100);
+    assert_eq!(c.to_text(), None);
+    c.adopt(3, (lives(&["a", "b", "c"]), Lives::new()), at(0));
+    log.lock().head = 150;
+    let kept = c.to_text().unwrap();
+    let (mut c, log) = ledger_after(Some(&kept), "c", 150);
+    assert_eq!((log.lock().held, c.to_text()), (Some(100), Some(kept)));
+    assert_eq!(c.waits_for(), names(&["a", "b"]));
+    assert_eq!(c.report()[0].left.as_ref().unwrap()["w/e"], 100);
+    // It is new again: what it takes now waits too.
+    c.adopt(4, (lives(&["a", "b", "c"]), Lives::new()), at(1));
+    let both = |left| {
+        let mut both = says("a", &[(3, left), (4, 9)]);
+        both.extend(says("b", &[(3, 0), (4, 0)]));
+        both
+    };
+    c.heard(&both(7), at(2));
+    assert_eq!(log.lock().held, Some(100));
+    c.heard(&both(0), at(3));
+    assert_eq!(log.lock().held, Some(150));
+    for bad in [
+        "",
+        "{}",
+        r#"{"version": 2, "views": []}"#,
+        r#"{"version": 1, "views": [{"view": -1}]}"#,
+    ] {
+        assert!(
+            Ledger::<Fake>::from_text("c".into(), bad, at(0)).is_none(),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn the_next_process_of_who_went_tells_when_the_one_before_has_shipped() {
+    let (mut a, log) = ledger("a", 100);
+    a.adopt(1, (lives(&["a"]), Lives::new()), at(0));
+    a.adopt(2, (lives(&["a", "b"]), Lives::new()), at(0));
+    a.adopt(3, (lives(&["a"]), Lives::new()), at(0));
+    let said = |view, life, left| Said {
+        view,
+        life: Some(life),
+        left: Some([("w/e".to_owned(), left)].into()),
+        waits_for: Awaited::new(),
+    };
+    // It holds back what it took since it is back, which this agent has not seen: 5 of 6 there.
+    let report = |left| vec![said(7, 2, left), said(8, 2, left + 5)];
+    a.adopt(8, (lives(&["a", "b"]), Lives::new()), at(0));
+    a.heard(&[("b".into(), report(1))].into(), at(1));
+    assert_eq!(log.lock().held, Some(100));
+    a.heard(&[("b".into(), report(0))].into(), at(2));
+    assert_eq!((log.lock().held, a.ended.drained), (None, 1));
 }
 
 /// An agent, and what its log holds: keys and their numbers.
@@ -147,7 +217,10 @@ struct Agent {
     name: Arc<str>,
     ledger: Ledger<Fake>,
     known: Shared,
+    /// What it has kept of its ledger.
+    kept: Option<String>,
     log: Vec<(u64, u64)>,
+    life: Life,
     /// The view it has, as a place among all; none: it has just started.
     view: Option<usize>,
     is_up: bool,
@@ -157,7 +230,7 @@ struct Agent {
 struct World {
     random: fastrand::Rng,
     agents: Vec<Agent>,
-    views: Vec<Names>,
+    views: Vec<Lives>,
     taken: BTreeMap<u64, u64>,
     got: BTreeMap<u64, u64>,
 }
@@ -170,7 +243,9 @@ impl World {
                 name: name.into(),
                 ledger,
                 known,
+                kept: None,
                 log: Vec::new(),
+                life: 1,
                 view: None,
                 is_up: true,
                 is_part: true,
@@ -198,7 +273,8 @@ impl World {
             }
         }
         let part = self.agents.iter().filter(|one| one.is_up && one.is_part);
-        self.views.push(part.map(|one| one.name.clone()).collect());
+        let part = part.map(|one| (one.name.clone(), one.life));
+        self.views.push(part.collect());
     }
 
     fn step(&mut self) {
@@ -218,12 +294,10 @@ impl World {
         }
     }
 
-    /// One at a time, and not while it holds something back: that is forgotten.
+    /// One at a time, whatever it holds back.
     fn kill(&mut self, which: usize) {
         let are_up = self.agents.iter().all(|one| one.is_up);
-        let agent = &mut self.agents[which];
-        let known = agent.known.lock();
-        agent.is_up &= !are_up || known.held.is_some_and(|held| held < known.head);
+        self.agents[which].is_up &= !are_up;
     }
 
     /// Starts again with what is on its disk.
@@ -234,10 +308,12 @@ impl World {
         // It is noticed at the latest when it comes back.
         self.notice();
         let agent = &mut self.agents[which];
-        let fresh = ledger(&agent.name, agent.log.len() as u64);
+        let head = agent.log.len() as u64;
+        let fresh = ledger_after(agent.kept.as_deref(), &agent.name, head);
         fresh.1.lock().shipped = agent.known.lock().shipped;
         (agent.ledger, agent.known) = fresh;
         (agent.is_up, agent.is_part, agent.view) = (true, true, None);
+        agent.life += 1;
         self.notice();
     }
 
@@ -255,7 +331,7 @@ impl World {
         let view = self.random.usize(from..self.views.len());
         let participants = self.views[view].clone();
         let others = self.agents.iter().filter(|one| one.is_up);
-        let others = others.map(|one| one.name.clone()).collect();
+        let others = others.map(|one| (one.name.clone(), one.life)).collect();
         let agent = &mut self.agents[which];
         agent.view = Some(view);
         agent
@@ -267,15 +343,24 @@ impl World {
     fn take(&mut self) {
         let view = self.views.len() - 1;
         let names = &self.views[view];
-        let part = || self.agents.iter().filter(|one| names.contains(&one.name));
+        let part = || {
+            let agents = self.agents.iter();
+            agents.filter(|one| names.contains_key(&one.name))
+        };
         if names.is_empty() || part().any(|one| !one.is_up || one.view != Some(view)) {
             return;
+        }
+        // What is held is kept before anything is taken by a new view, and at times else.
+        for one in &mut self.agents {
+            if one.is_up {
+                one.kept = one.ledger.to_text();
+            }
         }
         let key = self.random.u64(..8);
         // No key moves between two who stay.
         let weight = |name: &Arc<str>| fastrand::Rng::with_seed(hash(name, key)).u64(..);
         let owner = names
-            .iter()
+            .keys()
             .max_by_key(|name| weight(name))
             .unwrap()
             .clone();
