@@ -131,6 +131,7 @@ fn collect_store(families: &mut Families, source: &StoreSource) {
 fn collect_store_counters(group: &mut Group<'_>, stats: &wal::StoreStats) {
     for (name, help, counter) in [
         ("penstock_wal_commits", "Group commits", &stats.commits),
+        ("penstock_wal_appends", "Requests appended", &stats.appends),
         (
             "penstock_wal_written_bytes",
             "Bytes of frames written",

@@ -34,6 +34,7 @@ mod engine;
 mod error;
 mod frame;
 pub mod fs;
+mod gather;
 mod header;
 pub mod inspect;
 mod keeper;

@@ -64,6 +64,8 @@ pub struct StoreStats {
     pub metadata: AtomicU64,
     /// The newest timestamp of a sample, in milliseconds since the Unix epoch; 0 before the first.
     pub highest_timestamp_ms: AtomicI64,
+    /// Requests appended.
+    pub appends: AtomicU64,
     /// Frames appended.
     pub frames: AtomicU64,
     /// Appends refused because the log was full.
@@ -87,6 +89,7 @@ pub struct StoreStats {
 impl StoreStats {
     /// A request was appended.
     pub(crate) fn appended(&self, samples: &[Sample], raw: &[RawRecord<'_>], frames: usize) {
+        Self::add(&self.appends, 1);
         Self::add(&self.samples, samples.len() as u64);
         Self::add(&self.frames, frames as u64);
         for record in raw {

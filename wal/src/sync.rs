@@ -1,7 +1,7 @@
 //! Turns the completed part of the ring into durable bytes and wakes who waits for them.
 //!
-//! Group commit without a timer: while one sync is in flight, everything that arrives goes with the
-//! next. Runs as a task of an ingest shard on io_uring, or as a thread where that is forbidden; the
+//! Group commit: while one sync is in flight, everything that arrives goes with the next, which waits a little for
+//! those that were answered just now and send again (`gather`). Runs as a task of an ingest shard on io_uring, or as a thread where that is forbidden; the
 //! steps are the same code, only [`CommitIo`] differs.
 //!
 //! # Invariants
@@ -36,6 +36,7 @@ use rustix::fs::OFlags;
 use crate::chunk::Chunk;
 use crate::frame::{FrameHeader, Stamp};
 use crate::fs::{Disk, DiskFile};
+use crate::gather::Gather;
 use crate::header::FILE_HEADER_BYTES;
 use crate::segment::{Begin, FileKey, Segment};
 use crate::series::SeriesTable;
@@ -46,6 +47,8 @@ use crate::{Error, Mark, Position};
 
 /// `statfs`, `f_type`: ext4 and those before it (`linux/magic.h`).
 const EXT4_MAGIC: rustix::fs::FsWord = 0xef53;
+/// More than this part of the ring waits for no more.
+const RING_SHARE: u64 = 8;
 /// Between two tries of a device that fails.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -180,6 +183,7 @@ impl CommitIo for UringIo {
 #[derive(Debug)]
 pub struct Committer {
     shared: Arc<Shared>,
+    gather: Gather,
     /// What the last commit could not write.
     failed: Option<Failed>,
 }
@@ -199,6 +203,7 @@ impl Committer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
+            gather: Gather::default(),
             failed: None,
         }
     }
@@ -244,11 +249,20 @@ impl Committer {
     }
 
     async fn run(mut self, mut io: impl CommitIo) {
+        let mut answered = 0;
         loop {
             let closing = self.shared.is_closing();
+            let appended = self.shared.stats.appends.load(Ordering::Relaxed);
             let completed = self.shared.tracker.completed();
             if completed > self.shared.durable.load(Ordering::Acquire) {
+                if !closing && self.waits_for_more(appended.saturating_sub(answered)).await {
+                    continue;
+                }
                 let result = self.commit_or_stall(&mut io, completed).await;
+                let under_way = self.shared.stats.appends.load(Ordering::Relaxed) - answered;
+                self.gather
+                    .committed(under_way, self.shared.clock.monotonic());
+                answered = appended;
                 if let Err(error) = result {
                     if closing || error.is_poisoned() {
                         tracing::error!(%error, "what was not acknowledged is not kept");
@@ -263,6 +277,22 @@ impl Committer {
                 self.shared.commit_wanted.notified().await;
             }
         }
+    }
+
+    /// Waits for the next request, or no longer, if so many are not enough for a commit; whether it did.
+    async fn waits_for_more(&mut self, waiting: u64) -> bool {
+        let Some(wait) = self.gather.wait(waiting, self.shared.clock.monotonic()) else {
+            return false;
+        };
+        let durable = self.shared.durable.load(Ordering::Acquire);
+        if self.shared.tracker.head() - durable > self.shared.ring.bytes() / RING_SHARE {
+            return false;
+        }
+        let next = self.shared.commit_wanted.notified();
+        if tokio::time::timeout(wait, next).await.is_err() {
+            self.gather.give_up();
+        }
+        true
     }
 
     /// Makes everything before `completed` durable, in fresh files if need be.

@@ -115,11 +115,11 @@ impl Writer {
         })?;
         self.copy(now_ms);
         self.shared.tracker.end(self.slot);
+        self.shared.stats.appended(samples, raw, self.parts.len());
         self.shared.commit_wanted.notify_one();
         if rolled {
             self.shared.wake_keeper();
         }
-        self.shared.stats.appended(samples, raw, self.parts.len());
         if self.body.capacity() > BODY_KEPT_BYTES {
             self.body = Vec::new();
         }

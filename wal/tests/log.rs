@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::common::{HastyDisk, Named, ack_all, define, named, open, options, read_all, scratch};
+use crate::common::{
+    HastyDisk, Named, TestClock, ack_all, define, named, open, options, read_all, scratch,
+};
 use wal::{
     Error, IoEngine, Position, RawRecord, RecordKind, Sample, SeriesRef, Store, StoreOptions,
 };
@@ -486,6 +488,32 @@ fn nothing_is_removed_before_every_endpoint_was_named() {
     let before = segment_files(dir.path()).len();
     store.keep();
     assert!(segment_files(dir.path()).len() < before);
+}
+
+#[test]
+fn one_that_comes_alone_after_a_crowd_is_committed_also_where_time_stands_still() {
+    let dir = scratch();
+    let options = StoreOptions {
+        clock: TestClock::shared(),
+        ..options(Arc::new(HastyDisk))
+    };
+    let store = Store::open(dir.path(), options).unwrap();
+    store.keep();
+    let mut writer = store.writer().unwrap();
+    let batch = samples(&store, &[1], 1000);
+    let crowd: Vec<_> = (0..8)
+        .map(|_| writer.append(&batch, &[]).unwrap())
+        .collect();
+    let thread = store.committer().unwrap().spawn_thread().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let mut durable = store.durable();
+    runtime.block_on(durable.reached(crowd[7])).unwrap();
+    let alone = writer.append(&batch, &[]).unwrap();
+    runtime.block_on(durable.reached(alone)).unwrap();
+    store.close();
+    thread.join().unwrap();
 }
 
 #[test]
