@@ -3,11 +3,12 @@
 //! A sender that waits for its answer sends again when it has it. So of the requests under way at one time, a commit
 //! that starts at once finds those that came while the one before ran, the next one the others, and so on: half of
 //! them each time, and the device is asked twice as often as it need be. Waiting until most of them are there again
-//! makes one commit of two: four under way, 3.97 requests a commit instead of 2.0, 8 % less CPU a sample.
+//! makes one commit of two (`docs/decisions/0027`).
 //!
 //! # Invariants
 //! - One that sends alone, or two, wait for nobody.
 //! - Nothing waits once the wait is over: what then is not there is not waited for the next time either.
+//! - Nothing waits where much of the ring does: appends would soon be refused.
 //!
 //! # Limits
 //! - A commit waits until [`WAIT_MAX`] after the one before at most, and the grain of the runtime's timer, 1 ms.
@@ -17,9 +18,25 @@ use std::time::Duration;
 /// In that time whoever was answered should have sent again: a few requests of 2,000 samples come in it.
 const WAIT_MAX: Duration = Duration::from_millis(1);
 
+/// More than this part of the ring waits for no more.
+const RING_SHARE: u64 = 8;
+
+/// What waits for a commit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    /// Requests appended since the store was opened.
+    pub(crate) appended: u64,
+    /// Bytes of the ring that are not durable.
+    pub(crate) bytes: u64,
+    /// Bytes of the ring.
+    pub(crate) ring_bytes: u64,
+}
+
 /// What the next commit waits for.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Gather {
+    /// Requests of all commits so far.
+    committed: u64,
     /// Requests that were under way when the last commit had ended.
     expected: u64,
     /// When the wait is over, in monotonic time.
@@ -27,15 +44,20 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    /// A commit has ended, and so many requests were answered by it or wait for the next one.
-    pub(crate) fn committed(&mut self, under_way: u64, now: Duration) {
-        (self.expected, self.until) = (under_way, now + WAIT_MAX);
+    /// A commit has ended that began when so many requests had been appended; of how many there are now, those that
+    /// no earlier one had were under way.
+    pub(crate) fn committed(&mut self, (began, ended): (u64, u64), now: Duration) {
+        self.expected = ended.saturating_sub(self.committed);
+        self.committed = began;
+        self.until = now + WAIT_MAX;
     }
 
-    /// How long to wait for more, if so many requests wait; none: not at all.
-    pub(crate) fn wait(&self, waiting: u64, now: Duration) -> Option<Duration> {
+    /// How long to wait for more; none: not at all.
+    pub(crate) fn wait(&self, waiting: Waiting, now: Duration) -> Option<Duration> {
+        let requests = waiting.appended.saturating_sub(self.committed);
         // Not for the last: they are decoded while the commit runs.
-        let is_enough = waiting >= self.expected * 3 / 4;
+        let is_enough =
+            requests >= self.expected * 3 / 4 || waiting.bytes > waiting.ring_bytes / RING_SHARE;
         let left = self.until.saturating_sub(now);
         (!is_enough && !left.is_zero()).then_some(left)
     }
@@ -51,6 +73,15 @@ mod tests {
     use super::*;
 
     const COMMIT: u64 = 200;
+
+    /// So many requests, in a ring with room.
+    const fn appended(appended: u64) -> Waiting {
+        Waiting {
+            appended,
+            bytes: 1000,
+            ring_bytes: 8000,
+        }
+    }
 
     /// What became of a second of senders, in microseconds: commits, and how long each request waited for its answer.
     struct Second {
@@ -69,8 +100,9 @@ mod tests {
     fn second(senders: usize, takes: u64, gathers: bool, mut pause: impl FnMut() -> u64) -> Second {
         let mut gather = Gather::default();
         let mut next: Vec<u64> = (0..senders).map(|_| pause()).collect();
-        let mut appended: Vec<(usize, u64)> = Vec::new();
+        let mut waiting: Vec<(usize, u64)> = Vec::new();
         let mut in_commit = Vec::new();
+        let (mut count, mut began) = (0, 0);
         let (mut taking, mut committing) = (None, None);
         let mut result = Second {
             commits: 0,
@@ -88,22 +120,22 @@ mod tests {
                 && done == now
             {
                 next[one] = u64::MAX;
-                appended.push((one, now));
+                waiting.push((one, now));
+                count += 1;
                 taking = None;
             }
             if committing == Some(now) {
-                let under_way = in_commit.len() + appended.len();
                 for (one, since) in in_commit.drain(..) {
                     next[one] = now + pause();
                     result.waits.push(now - since);
                 }
-                gather.committed(under_way as u64, time);
+                gather.committed((began, count), time);
                 committing = None;
             }
-            if committing.is_none() && !appended.is_empty() {
-                let waits = gathers && gather.wait(appended.len() as u64, time).is_some();
+            if committing.is_none() && !waiting.is_empty() {
+                let waits = gathers && gather.wait(appended(count), time).is_some();
                 if !waits {
-                    in_commit = std::mem::take(&mut appended);
+                    (in_commit, began) = (std::mem::take(&mut waiting), count);
                     committing = Some(now + COMMIT);
                     result.commits += 1;
                 }
@@ -166,12 +198,26 @@ mod tests {
     #[test]
     fn a_wait_that_is_given_up_is_over() {
         let mut gather = Gather::default();
-        assert_eq!(gather.wait(1, Duration::ZERO), None);
-        gather.committed(8, Duration::from_secs(1));
-        assert_eq!(gather.wait(1, Duration::from_secs(1)), Some(WAIT_MAX));
-        assert_eq!(gather.wait(6, Duration::from_secs(1)), None);
-        assert_eq!(gather.wait(1, Duration::from_secs(1) + WAIT_MAX), None);
+        let (start, over) = (Duration::from_secs(1), Duration::from_secs(1) + WAIT_MAX);
+        assert_eq!(gather.wait(appended(1), start), None);
+        // Five answered, three there already.
+        gather.committed((5, 8), start);
+        assert_eq!(gather.wait(appended(10), start), Some(WAIT_MAX));
+        assert_eq!(gather.wait(appended(11), start), None);
+        assert_eq!(gather.wait(appended(10), over), None);
         gather.give_up();
-        assert_eq!(gather.wait(1, Duration::from_secs(1)), None);
+        assert_eq!(gather.wait(appended(10), start), None);
+    }
+
+    #[test]
+    fn a_ring_that_fills_up_waits_for_nobody() {
+        let mut gather = Gather::default();
+        gather.committed((8, 8), Duration::ZERO);
+        assert!(gather.wait(appended(9), Duration::ZERO).is_some());
+        let full = Waiting {
+            bytes: 1001,
+            ..appended(9)
+        };
+        assert_eq!(gather.wait(full, Duration::ZERO), None);
     }
 }

@@ -1,8 +1,9 @@
 //! Turns the completed part of the ring into durable bytes and wakes who waits for them.
 //!
-//! Group commit: while one sync is in flight, everything that arrives goes with the next, which waits a little for
-//! those that were answered just now and send again (`gather`). Runs as a task of an ingest shard on io_uring, or as a thread where that is forbidden; the
-//! steps are the same code, only [`CommitIo`] differs.
+//! Group commit: while one sync is in flight, everything that arrives goes with the next, which waits a
+//! little for those that were answered just now and send again (`gather`). Runs as a task of an ingest
+//! shard on io_uring, or as a thread where that is forbidden; the steps are the same code, only
+//! [`CommitIo`] differs.
 //!
 //! # Invariants
 //! - Series records are synced before the first frame that may name them is written.
@@ -36,7 +37,7 @@ use rustix::fs::OFlags;
 use crate::chunk::Chunk;
 use crate::frame::{FrameHeader, Stamp};
 use crate::fs::{Disk, DiskFile};
-use crate::gather::Gather;
+use crate::gather::{Gather, Waiting};
 use crate::header::FILE_HEADER_BYTES;
 use crate::segment::{Begin, FileKey, Segment};
 use crate::series::SeriesTable;
@@ -47,8 +48,6 @@ use crate::{Error, Mark, Position};
 
 /// `statfs`, `f_type`: ext4 and those before it (`linux/magic.h`).
 const EXT4_MAGIC: rustix::fs::FsWord = 0xef53;
-/// More than this part of the ring waits for no more.
-const RING_SHARE: u64 = 8;
 /// Between two tries of a device that fails.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -249,20 +248,17 @@ impl Committer {
     }
 
     async fn run(mut self, mut io: impl CommitIo) {
-        let mut answered = 0;
         loop {
             let closing = self.shared.is_closing();
-            let appended = self.shared.stats.appends.load(Ordering::Relaxed);
+            let appended = self.appended();
             let completed = self.shared.tracker.completed();
             if completed > self.shared.durable.load(Ordering::Acquire) {
-                if !closing && self.waits_for_more(appended.saturating_sub(answered)).await {
+                if !closing && self.waits_for_more(appended).await {
                     continue;
                 }
                 let result = self.commit_or_stall(&mut io, completed).await;
-                let under_way = self.shared.stats.appends.load(Ordering::Relaxed) - answered;
-                self.gather
-                    .committed(under_way, self.shared.clock.monotonic());
-                answered = appended;
+                let now = self.shared.clock.monotonic();
+                self.gather.committed((appended, self.appended()), now);
                 if let Err(error) = result {
                     if closing || error.is_poisoned() {
                         tracing::error!(%error, "what was not acknowledged is not kept");
@@ -279,15 +275,22 @@ impl Committer {
         }
     }
 
+    /// Requests appended so far.
+    fn appended(&self) -> u64 {
+        self.shared.stats.appends.load(Ordering::Relaxed)
+    }
+
     /// Waits for the next request, or no longer, if so many are not enough for a commit; whether it did.
-    async fn waits_for_more(&mut self, waiting: u64) -> bool {
+    async fn waits_for_more(&mut self, appended: u64) -> bool {
+        let durable = self.shared.durable.load(Ordering::Acquire);
+        let waiting = Waiting {
+            appended,
+            bytes: self.shared.tracker.head().saturating_sub(durable),
+            ring_bytes: self.shared.ring.bytes(),
+        };
         let Some(wait) = self.gather.wait(waiting, self.shared.clock.monotonic()) else {
             return false;
         };
-        let durable = self.shared.durable.load(Ordering::Acquire);
-        if self.shared.tracker.head() - durable > self.shared.ring.bytes() / RING_SHARE {
-            return false;
-        }
         let next = self.shared.commit_wanted.notified();
         if tokio::time::timeout(wait, next).await.is_err() {
             self.gather.give_up();
