@@ -136,6 +136,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_crash_leaves_all_of_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut held, _) = Held::read(dir.path());
+        held.keep(Some("before".to_owned())).await;
+        // What a crash in the middle of the next one finds: the file itself is never written again.
+        let mut before = File::open(dir.path().join(NAME)).unwrap();
+        // One that broke off left this.
+        std::fs::write(dir.path().join(NAME).with_extension("new"), "aft").unwrap();
+        assert_eq!(Held::read(dir.path()).1.as_deref(), Some("before"));
+        held.keep(Some("after".to_owned())).await;
+        let mut text = String::new();
+        before.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "before");
+        assert_eq!(Held::read(dir.path()).1.as_deref(), Some("after"));
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_kept_is_tried_again() {
         let dir = tempfile::tempdir().unwrap();
         let storage = dir.path().join("not yet");

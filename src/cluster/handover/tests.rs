@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use cluster::Peer;
+use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -117,6 +118,28 @@ async fn one_that_never_has_the_same_view_is_not_waited_for_without_end() {
     *clock.0.lock() = AGREE_WITHIN;
     let (present, _) = handover.look(&moment, present).await;
     assert!(present.is_agreed && is_known(&handover));
+}
+
+#[tokio::test]
+async fn what_an_agent_says_is_what_the_others_read() {
+    let handover = handover(&Arc::default());
+    let view = |number: u64, life: &str, waits_for: &str| {
+        format!(
+            r#"{{"view": {number}, "life": {life}, "isNew": true, "waitsFor": [],
+                "logs": {{"w/e": {{"at": 9, "waitsFor": {waits_for}}}}}}}"#
+        )
+    };
+    let views = [
+        view(7, "1", "{}"),
+        view(u64::MAX, "null", r#"{"b": 3, "c": null}"#),
+    ];
+    let text = format!(r#"{{"version": 1, "views": [{}]}}"#, views.join(","));
+    let ledger = Ledger::from_text("a".into(), &text, Duration::ZERO).unwrap();
+    let report = ledger.report();
+    assert_eq!((report.len(), report[1].waits_for.len()), (2, 2));
+    *handover.0.ledger.lock() = ledger;
+    let answer = handover.answer("").into_body().collect().await.unwrap();
+    assert_eq!(read(&answer.to_bytes()), Some(report));
 }
 
 #[tokio::test]
