@@ -32,9 +32,7 @@ async fn what_was_removed_meanwhile_is_counted_and_the_rest_is_delivered() {
     gone.stop(Duration::ZERO).await;
     assert!(log.store.forget_endpoint("gone"));
 
-    for timestamp in 20..500 {
-        log.write_patiently(&series, timestamp).await;
-    }
+    log.write(&series, 20..500).await;
     good.until_samples(1 + 100 * 499).await;
     let reclaimed = || log.store.stats().segments_reclaimed.load(Ordering::Relaxed);
     until(|| reclaimed() > 1).await;

@@ -289,22 +289,17 @@ impl Log {
         }
     }
 
-    /// One round, as soon as there is room for it.
-    pub(crate) async fn write_patiently(&mut self, series: &[SeriesRef], timestamp_ms: i64) {
-        let samples = round(series, timestamp_ms);
+    /// Appends as soon as there is room, as the keeper may not have prepared the next segment yet, and
+    /// waits for the disk.
+    pub(crate) async fn append(&mut self, samples: &[Sample], raw: &[RawRecord<'_>]) {
         let deadline = Instant::now() + LONG;
         let position = loop {
-            match self.writer.append(&samples, &[]) {
+            match self.writer.append(samples, raw) {
                 Ok(position) => break position,
                 Err(error) => assert!(error.is_full() && Instant::now() < deadline, "{error}"),
             }
             tokio::task::yield_now().await;
         };
-        self.store.durable().reached(position).await.unwrap();
-    }
-
-    pub(crate) async fn append(&mut self, samples: &[Sample], raw: &[RawRecord<'_>]) {
-        let position = self.writer.append(samples, raw).unwrap();
         self.store.durable().reached(position).await.unwrap();
     }
 
