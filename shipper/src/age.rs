@@ -92,7 +92,7 @@ pub(crate) fn take_older(batch: &mut Batch, oldest_ms: i64) -> Option<Batch> {
             (&mut *batch, samples.1, raw.1),
         ] {
             if samples.len() + raw.len() > 0 {
-                into.push(run.frame, samples.into_iter(), raw.into_iter());
+                into.push(run.frame, &[&samples], raw.into_iter());
             }
         }
     }
@@ -155,7 +155,8 @@ mod tests {
                     let (samples, raw) = (samples.iter().filter(is_in), raw.iter().filter(is_in));
                     if samples.clone().count() + raw.clone().count() > 0 {
                         let frame = FrameNumber::new(number);
-                        batch.push(frame, samples.map(sample), raw.map(record));
+                        let samples: Vec<_> = samples.map(sample).collect();
+                        batch.push(frame, &[&samples], raw.map(record));
                     }
                 }
                 batch

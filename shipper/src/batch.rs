@@ -73,15 +73,18 @@ impl Batch {
         self.raw_bytes = 0;
     }
 
-    /// Takes records of one frame; they come after everything that is already here.
+    /// Takes records of one frame; they come after everything that is already here. The samples are those
+    /// of all slices.
     pub fn push(
         &mut self,
         frame: FrameNumber,
-        samples: impl Iterator<Item = Sample>,
+        samples: &[&[Sample]],
         raw: impl Iterator<Item = OwnedRecord>,
     ) {
         let (samples_before, raw_before) = (self.samples.len(), self.raw.len());
-        self.samples.extend(samples);
+        for samples in samples {
+            self.samples.extend_from_slice(samples);
+        }
         for record in raw {
             self.raw_bytes += record.bytes.len();
             self.raw.push(record);
@@ -351,7 +354,7 @@ mod tests {
                 })
                 .collect();
             let frame = FrameNumber::new(frame as u64);
-            batch.push(frame, samples.into_iter(), raw.into_iter());
+            batch.push(frame, &[&samples], raw.into_iter());
         }
         batch
     }

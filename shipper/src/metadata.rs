@@ -111,7 +111,7 @@ impl MetadataCache {
                 bytes: (*message).into(),
             });
             let mut batch = Batch::default();
-            batch.push(FrameNumber::new(0), std::iter::empty(), records);
+            batch.push(FrameNumber::new(0), &[], records);
             batch
         };
         messages.chunks(count).map(batch).collect()

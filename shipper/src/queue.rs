@@ -133,7 +133,10 @@ impl Queue {
         debug_assert!(!line.closed, "the tailer closes the queues when it ends");
         let before = self.level(&line);
         let samples = routed.samples.len().min(self.capacity - line.records());
-        line.samples.extend(routed.samples.drain(..samples));
+        for slice in front(&routed.samples, samples) {
+            line.samples.extend(slice);
+        }
+        routed.samples.drain(..samples);
         let mut raw = 0;
         while routed.samples.is_empty()
             && line.records() < self.capacity
@@ -219,9 +222,10 @@ impl Queue {
             };
             batch.push(
                 run.frame,
-                line.samples.drain(..samples),
+                &front(&line.samples, samples),
                 line.raw.drain(..raw),
             );
+            line.samples.drain(..samples);
             run.samples -= samples;
             run.raw -= raw;
             if run.samples + run.raw == 0 {
@@ -269,6 +273,13 @@ impl Queue {
             _ => Level::Partial,
         }
     }
+}
+
+/// The first `count` of these, in order: slices are copied whole.
+fn front(samples: &VecDeque<Sample>, count: usize) -> [&[Sample]; 2] {
+    let (first, second) = samples.as_slices();
+    let of_first = count.min(first.len());
+    [&first[..of_first], &second[..count - of_first]]
 }
 
 #[cfg(test)]

@@ -306,7 +306,8 @@ mod tests {
             timestamp_ms: 7,
             value_bits: f64::NAN.to_bits(),
         });
-        batch.push(FrameNumber::new(0), samples, std::iter::empty());
+        let samples: Vec<_> = samples.collect();
+        batch.push(FrameNumber::new(0), &[&samples], std::iter::empty());
         batch
     }
 
@@ -356,7 +357,7 @@ mod tests {
             bytes: [&[0x12, 2], name].concat().into(),
         };
         let records = [record(b"up"), record(b"go")].into_iter();
-        batch.push(FrameNumber::new(0), std::iter::empty(), records);
+        batch.push(FrameNumber::new(0), &[], records);
         let (written, named) =
             rejected(dir.path()).write(Duration::ZERO, &refusal(&batch), |_| &[]);
         written.unwrap();

@@ -95,15 +95,13 @@ impl Replay {
     #[must_use]
     pub fn push_samples<'s>(&mut self, samples: &'s [Sample]) -> &'s [Sample] {
         let (now, later) = samples.split_at(samples.len().min(self.room()));
-        let (now, none) = (now.iter().copied(), std::iter::empty());
-        self.batch.push(FrameNumber::new(0), now, none);
+        (self.batch).push(FrameNumber::new(0), &[now], std::iter::empty());
         later
     }
 
     /// Takes a record that is its message.
     pub fn push_record(&mut self, record: OwnedRecord) {
-        let (none, record) = (std::iter::empty(), std::iter::once(record));
-        self.batch.push(FrameNumber::new(0), none, record);
+        (self.batch).push(FrameNumber::new(0), &[], std::iter::once(record));
     }
 
     /// Sends what was pushed until the endpoint has decided, and forgets it. `retrying` is told why

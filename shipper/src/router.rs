@@ -141,28 +141,38 @@ impl Router {
         }
     }
 
-    /// Routes the decoded samples; returns the newest timestamp of those to send.
+    /// Routes the decoded samples; returns the newest timestamp of those to send. Neighbours mostly go
+    /// the same way, and are moved in one piece.
     fn route_samples(&mut self, store: &Store, dropped: &mut Dropped) -> Option<i64> {
         let mut highest_ms = None;
         let series = store.series().guard();
-        let (mut too_old, mut relabel) = (0, 0);
         let oldest_ms = self.age.oldest_ms();
-        for sample in &self.scratch {
+        let Self { map, decisions, .. } = self;
+        let mut way_of = |sample: &Sample| {
             if sample.timestamp_ms < oldest_ms {
-                too_old += 1;
-                continue;
+                Way::TooOld
+            } else if decisions.is_dropped(sample.series, &series) {
+                Way::Dropped
+            } else {
+                Way::Shard(map.shard(sample.series, |one| decisions.labels(one, &series)))
             }
-            if self.decisions.is_dropped(sample.series, &series) {
-                relabel += 1;
-                continue;
+        };
+        let mut rest = &*self.scratch;
+        while let Some((first, behind)) = rest.split_first() {
+            let way = way_of(first);
+            let is_same = |sample: &&Sample| way_of(sample) == way;
+            let together;
+            (together, rest) = rest.split_at(1 + behind.iter().take_while(is_same).count());
+            match way {
+                Way::TooOld => dropped.too_old += Counts::of_samples(together.len()),
+                Way::Dropped => dropped.relabel += Counts::of_samples(together.len()),
+                Way::Shard(shard) => {
+                    let newest_ms = together.iter().map(|sample| sample.timestamp_ms).max();
+                    highest_ms = highest_ms.max(newest_ms);
+                    self.routed[shard].samples.extend(together);
+                }
             }
-            highest_ms = highest_ms.max(Some(sample.timestamp_ms));
-            let decisions = &mut self.decisions;
-            let shard = (self.map).shard(sample.series, |one| decisions.labels(one, &series));
-            self.routed[shard].samples.push_back(*sample);
         }
-        dropped.too_old += Counts::of_samples(too_old);
-        dropped.relabel += Counts::of_samples(relabel);
         highest_ms
     }
 
@@ -223,6 +233,14 @@ impl Router {
         }
         known
     }
+}
+
+/// Where a sample goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    TooOld,
+    Dropped,
+    Shard(usize),
 }
 
 /// What of a frame is not to be sent, by reason.

@@ -319,9 +319,20 @@ fn decode_sample(
     sample: &mut Sample,
 ) -> Result<usize, &'static str> {
     let control = window[0];
+    let kept = usize::from(control >> 4);
+    if kept > 8 {
+        return Err("at most 8 bytes of value");
+    }
+    let before = sample.series.get();
+    // Most samples are of the series behind the one before and of the same scrape. Without looking up
+    // lengths where the next sample begins is known sooner.
+    if control & 0xf == 0 {
+        sample.series = SeriesRef::new(before.wrapping_add(1));
+        sample.value_bits = high_bytes(window, 1, kept);
+        return Ok(1 + kept);
+    }
     let ref_len = [0, 1, 2, 4][usize::from(control & 3)];
     let ref_field = short(window, 1, ref_len);
-    let before = sample.series.get();
     let series = match control & 3 {
         0 => Some(before.wrapping_add(1)),
         3 => u32::try_from(ref_field).ok(),
@@ -335,15 +346,16 @@ fn decode_sample(
         3 => ts_field.cast_signed(),
         _ => sample.timestamp_ms.wrapping_add(unzigzag(ts_field)),
     };
-    let kept = usize::from(control >> 4);
-    if kept > 8 {
-        return Err("at most 8 bytes of value");
-    }
-    // the field is the high bytes; twice, as a shift by all bits is none
-    let zero_bits = 4 * (8 - kept);
-    let value = get_u64(window, 1 + ref_len + ts_len);
-    sample.value_bits = value << zero_bits << zero_bits;
+    sample.value_bits = high_bytes(window, 1 + ref_len + ts_len, kept);
     Ok(1 + ref_len + ts_len + kept)
+}
+
+/// The `kept` (0 to 8) bytes at `at` as the high bytes of a number, the low ones zero.
+#[inline]
+fn high_bytes(window: &[u8; SAMPLE_BYTES_MAX], at: usize, kept: usize) -> u64 {
+    // twice, as a shift by all bits is none
+    let zero_bits = 4 * (8 - kept);
+    get_u64(window, at) << zero_bits << zero_bits
 }
 
 /// The last bytes of a body, and zeros behind them, which no sample may reach into.

@@ -92,8 +92,7 @@ pub fn sample(series: u32, interval: u32) -> Sample {
 pub fn batches(samples: &[Sample], per_batch: usize) -> Vec<Batch> {
     let batch = |samples: &[Sample]| {
         let mut batch = Batch::default();
-        let samples = samples.iter().copied();
-        batch.push(FrameNumber::new(0), samples, std::iter::empty());
+        batch.push(FrameNumber::new(0), &[samples], std::iter::empty());
         batch
     };
     samples.chunks(per_batch).map(batch).collect()

@@ -97,7 +97,7 @@ fn record(series: u32, kind: RecordKind, message: &impl Message) -> OwnedRecord 
 
 fn batch(samples: &[Sample], raw: &[OwnedRecord]) -> Batch {
     let mut batch = Batch::default();
-    batch.push(FRAME, samples.iter().copied(), raw.iter().cloned());
+    batch.push(FRAME, &[samples], raw.iter().cloned());
     batch
 }
 
@@ -199,7 +199,7 @@ fn samples_of_a_series_share_a_message_across_frames_and_are_left_out_by_frame()
     for (number, samples) in (0..).zip(frames) {
         let exemplar = record(2, RecordKind::Exemplar, &Exemplar::default());
         let frame = FrameNumber::new(number);
-        batch.push(frame, samples.iter().copied(), [exemplar].into_iter());
+        batch.push(frame, &[samples], [exemplar].into_iter());
     }
     let mut encoder = RemoteWriteV1::new();
     let encoded = encoder.encode(&batch, labels_of(&table)).unwrap();
@@ -270,7 +270,7 @@ fn records_of_a_frame_stay_before_those_of_the_next() {
     let mut batch = batch(&[], &[record(1, RecordKind::Histogram, &histogram)]);
     batch.push(
         FrameNumber::new(1),
-        [sample(1, 2, 7)].into_iter(),
+        &[&[sample(1, 2, 7)]],
         std::iter::empty(),
     );
     let mut encoder = RemoteWriteV1::new();

@@ -189,7 +189,7 @@ fn exemplar(timestamp: i64) -> Exemplar {
 fn batch(samples: &[Sample], raw: &[OwnedRecord]) -> Batch {
     let mut batch = Batch::default();
     let frame = FrameNumber::new(0);
-    batch.push(frame, samples.iter().copied(), raw.iter().cloned());
+    batch.push(frame, &[samples], raw.iter().cloned());
     batch
 }
 

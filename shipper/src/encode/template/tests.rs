@@ -102,8 +102,7 @@ fn labels(series: u32, version: u32) -> Vec<u8> {
 
 fn batch(samples: &[Sample]) -> Batch {
     let mut batch = Batch::default();
-    let samples = samples.iter().copied();
-    batch.push(FrameNumber::new(0), samples, std::iter::empty());
+    batch.push(FrameNumber::new(0), &[samples], std::iter::empty());
     batch
 }
 
@@ -455,8 +454,8 @@ fn batches(rng: &mut Rng, samples: &[Sample]) -> Vec<Batch> {
                 kind: RecordKind::Exemplar,
                 bytes: vec![0x10, 7].into(),
             };
-            let more = later.iter().take(40).copied();
-            batch.push(FrameNumber::new(1), more, [exemplar].into_iter());
+            let more = &later[..later.len().min(40)];
+            batch.push(FrameNumber::new(1), &[more], [exemplar].into_iter());
         }
         all.push(batch);
         rest = later;
